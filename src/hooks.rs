@@ -1,0 +1,1 @@
+//! Runs one hook: environment, state on stdin, timeout.

@@ -1,0 +1,1 @@
+//! `--log`, `--log-format`, `--debug`: the only printer of errors and warnings.

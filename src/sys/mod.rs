@@ -1,0 +1,21 @@
+//! The kernel's boundary: one thin wrapper per system call that nix lacks or wraps too loosely.
+//! The only place with `unsafe`; it knows nothing of containers and imports only [`crate::error`].
+//!
+//! The hardened variant (CLOEXEC, NOFOLLOW) has the short name, the weaker one the long name.
+#![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod credentials;
+pub mod fs;
+pub mod mount;
+pub mod process;
+pub mod seccomp;
+pub mod socket;
+pub mod tty;
+
+use nix::errno::Errno;
+
+/// The result of a raw system call as nix would give it.
+pub(crate) fn cvt(ret: libc::c_long) -> nix::Result<libc::c_long> {
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}

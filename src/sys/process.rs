@@ -1,1 +1,360 @@
-//! System calls: process.
+//! Processes: clone3, pidfd, signals of the caller's own, leaving without destructors.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::Pid;
+
+use super::cvt;
+use crate::error::{Call, Error, Result};
+
+/// Which side of a clone the caller is on.
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The one that called; the child's pid as the caller's pid namespace numbers it.
+    Parent {
+        /// The new process.
+        child: Child,
+        /// False when the kernel could not put it into `cgroup` at birth (before Linux 5.7, or
+        /// clone3 refused by a seccomp filter): the caller then writes the pid to `cgroup.procs`.
+        in_cgroup: bool,
+    },
+}
+
+/// A child by number and by descriptor; the descriptor is the identity, the number can be reused
+/// once it is reaped.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid in the caller's pid namespace.
+    pub pid: Pid,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+/// clone3(2) without shared memory, as fork(2) with `flags` (`CLONE_NEW*`, `CLONE_FILES`,
+/// `CLONE_PARENT`), a pidfd, SIGCHLD at its end and optionally born in the cgroup v2 directory
+/// `cgroup`. Falls back to clone(2) where clone3 is refused with ENOSYS.
+///
+/// berth has no threads, so the child may go on in Rust as after fork(2).
+///
+/// # Errors
+/// The kernel's, with the flags decoded.
+#[allow(clippy::cast_sign_loss)] // constants and open descriptors
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: exit_signal(flags),
+        ..CloneArgs::default()
+    };
+    if let Some(directory) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = directory.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is a valid clone_args of the size given and outlives the call; without CLONE_VM
+    // and with a null stack the child runs on its own copy of this stack, as after fork(2).
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let (pid, in_cgroup) = match cvt(ret) {
+        Ok(pid) => (pid, true),
+        Err(Errno::ENOSYS) => (clone_before_5_3(flags, &mut pidfd)?, false),
+        Err(errno) => return Err(Error::syscall(format!("clone3({})", describe_flags(flags)), errno)),
+    };
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(-1));
+    Ok(Side::Parent { child: Child { pid, pidfd }, in_cgroup: in_cgroup && cgroup.is_some() })
+}
+
+/// The kernel refuses an exit signal together with CLONE_PARENT: the caller's is used.
+#[allow(clippy::cast_sign_loss)] // constants
+fn exit_signal(flags: u64) -> u64 {
+    if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 }
+}
+
+/// As [`clone3`], but from a helper process that first does `prepare`: joins a user namespace that the
+/// caller itself must not be moved into. The new process is nevertheless the caller's child
+/// (CLONE_PARENT), and its pidfd the caller's (the helper shares the descriptor table).
+///
+/// `prepare` must not close descriptors: they are the caller's too.
+///
+/// # Errors
+/// Those of `prepare` and of the clones.
+#[allow(clippy::cast_sign_loss)] // constants
+pub fn clone3_through(
+    prepare: impl FnOnce() -> Result<()>,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Side> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())?;
+    let helper = match clone3(libc::CLONE_FILES as u64, None)? {
+        Side::Parent { child, .. } => child,
+        Side::Child => match prepare().and_then(|()| clone3(flags | libc::CLONE_PARENT as u64, cgroup)) {
+            Ok(Side::Child) => return Ok(Side::Child),
+            Ok(Side::Parent { child, in_cgroup }) => {
+                let report = Report::Born(child.pid.as_raw(), child.pidfd.as_raw_fd(), in_cgroup);
+                std::mem::forget(child);
+                leave_report(&writer, &report)
+            }
+            Err(error) => leave_report(&writer, &Report::Failed(error)),
+        },
+    };
+    // Not before the helper is gone: the table is shared, so the writer cannot be closed to get an
+    // end of file; the report fits into the pipe.
+    wait(Whom::One(helper.pidfd.as_fd()), true).call(|| format!("waitid({})", helper.pid))?;
+    drop(writer);
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut text).call(|| "read(pipe)".into())?;
+    match serde_json::from_slice(&text) {
+        Ok(Report::Born(pid, fd, in_cgroup)) => {
+            // SAFETY: made by the helper in the table shared with us, and forgotten by it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
+            Ok(Side::Parent { child: Child { pid: Pid::from_raw(pid), pidfd }, in_cgroup })
+        }
+        Ok(Report::Failed(error)) => Err(error),
+        Err(_) => Err(Error::new(crate::error::Code::Kernel, "the helper that joins the user namespace was killed")),
+    }
+}
+
+/// What the helper of [`clone3_through`] tells its parent.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Report {
+    /// pid, pidfd, whether it is in its cgroup.
+    Born(i32, RawFd, bool),
+    Failed(Error),
+}
+
+fn leave_report(writer: &OwnedFd, report: &Report) -> ! {
+    let sent = serde_json::to_vec(report).is_ok_and(|text| nix::unistd::write(writer, &text).is_ok());
+    exit_now(i32::from(!sent))
+}
+
+/// Makes the process opaque to others of its user: no ptrace, no `/proc/PID/fd` (prctl
+/// PR_SET_DUMPABLE; execve sets it back). CVE-2016-9962: a container process must not be able to take
+/// descriptors from a process that is on its way into the container.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_undumpable() -> Result<()> {
+    nix::sys::prctl::set_dumpable(false).call(|| "prctl(PR_SET_DUMPABLE, 0)".into())
+}
+
+#[allow(clippy::cast_sign_loss)] // constants
+fn clone_before_5_3(flags: u64, pidfd: &mut RawFd) -> Result<libc::c_long> {
+    let flags = flags | libc::CLONE_PIDFD as u64 | exit_signal(flags);
+    // SAFETY: as in clone3: no shared memory, no new stack; the pidfd is stored where parent_tid points.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, std::ptr::from_mut(pidfd), 0usize, 0usize) };
+    cvt(ret).call(|| format!("clone({})", describe_flags(flags)))
+}
+
+/// The `CLONE_NEW*` names in `flags`, joined by `|`.
+pub fn describe_flags(flags: u64) -> String {
+    const NAMES: [(u64, &str); 8] = [
+        (0x0002_0000, "NEWNS"),
+        (0x0200_0000, "NEWCGROUP"),
+        (0x0400_0000, "NEWUTS"),
+        (0x0800_0000, "NEWIPC"),
+        (0x1000_0000, "NEWUSER"),
+        (0x2000_0000, "NEWPID"),
+        (0x4000_0000, "NEWNET"),
+        (0x0000_0080, "NEWTIME"),
+    ];
+    let names: Vec<&str> = NAMES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+    if names.is_empty() { "0".into() } else { names.join("|") }
+}
+
+/// pidfd_open(2).
+///
+/// # Errors
+/// ESRCH when there is no such process.
+pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: takes two integers; the descriptor returned is new and ours.
+    unsafe {
+        let fd = cvt(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
+        #[allow(clippy::cast_possible_truncation)] // a descriptor fits an int
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// pidfd_send_signal(2); `signal` may be a real-time signal, or 0 to ask whether it is there.
+///
+/// # Errors
+/// ESRCH when the process is gone.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    // SAFETY: integers and a null siginfo.
+    cvt(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0usize, 0) }).map(drop)
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// exit(3) with this status.
+    Code(u8),
+    /// A signal, also a real-time one.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The status as a shell tells it: 128+n after signal n.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
+        }
+    }
+}
+
+/// Which children to wait for.
+#[derive(Clone, Copy, Debug)]
+pub enum Whom<'a> {
+    /// Any child.
+    Any,
+    /// This one.
+    One(BorrowedFd<'a>),
+}
+
+/// waitid(2): reaps a child that has ended. None: `block` is false and none has ended yet.
+///
+/// # Errors
+/// ECHILD when there is nobody to wait for.
+pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
+    let (kind, id) = match whom {
+        Whom::Any => (libc::P_ALL, 0),
+        Whom::One(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().cast_unsigned()),
+    };
+    let flags = libc::WEXITED | if block { 0 } else { libc::WNOHANG };
+    loop {
+        // SAFETY: a siginfo_t of zeros is valid, and the kernel fills it while it is borrowed here.
+        let (ret, info) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            (libc::waitid(kind, id, &raw mut info, flags), info)
+        };
+        match cvt(ret.into()) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => {
+                // SAFETY: after a successful waitid these members of the union are the valid ones.
+                let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+                if pid == 0 {
+                    return Ok(None);
+                }
+                let exit = match info.si_code {
+                    libc::CLD_EXITED => Exit::Code(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
+                    _ => Exit::Signal(status),
+                };
+                return Ok(Some((Pid::from_raw(pid), exit)));
+            }
+        }
+    }
+}
+
+/// Ends the process at once, without destructors or buffered output: for children, whose memory is
+/// a copy of the parent's.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit(2) touches nothing of the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// Every signal at its default and unblocked, as a new program expects (Rust ignores SIGPIPE, and
+/// berth blocks what it reads by signalfd).
+///
+/// # Errors
+/// The kernel's on the signal mask.
+pub fn reset_signals() -> Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler. SIGKILL and SIGSTOP, and the two that the C library
+        // keeps for itself, answer EINVAL and have no disposition to reset.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).call(|| "sigprocmask(empty)".into())
+}
+
+/// The signal that the caller gets when its parent ends (prctl PR_SET_PDEATHSIG); None clears it.
+/// The kernel clears it too when the credentials change, so it is set again after a change of ids.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(signal).call(|| format!("prctl(PR_SET_PDEATHSIG, {signal:?})"))
+}
+
+/// close_range(2): sets CLOEXEC on every descriptor from `first` on.
+///
+/// # Errors
+/// The kernel's; before Linux 5.11 each descriptor is done in turn.
+pub fn cloexec_from(first: RawFd) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+    // SAFETY: changes flags only.
+    match cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }) {
+        Ok(_) => return Ok(()),
+        Err(Errno::ENOSYS | Errno::EINVAL) => {}
+        Err(errno) => return Err(Error::syscall(format!("close_range({first}, max, CLOEXEC)"), errno)),
+    }
+    for entry in std::fs::read_dir("/proc/self/fd").call(|| "opendir(\"/proc/self/fd\")".into())? {
+        let entry = entry.call(|| "readdir(\"/proc/self/fd\")".into())?;
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
+        if fd < first {
+            continue;
+        }
+        // SAFETY: sets a flag on a descriptor number; one that is gone answers EBADF.
+        let ret = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        if ret < 0 && Errno::last() != Errno::EBADF {
+            return Err(Error::syscall(format!("fcntl({fd}, F_SETFD, FD_CLOEXEC)"), Errno::last()));
+        }
+    }
+    Ok(())
+}
+
+/// execveat(fd, "", AT_EMPTY_PATH): runs the program that `fd` refers to. Returns only on failure.
+pub fn execveat_fd(fd: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
+    let pointers = |list: &[&CStr]| -> Vec<*const libc::c_char> {
+        list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both lists are null-terminated arrays of C strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+/// Takes a descriptor number that was inherited (stdin to stderr, `--preserve-fds`) as borrowed.
+/// None when it is not open.
+pub fn inherited(fd: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD only asks.
+    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open, and the inherited descriptors are never closed by us.
+    Some(unsafe { BorrowedFd::borrow_raw(fd) })
+}

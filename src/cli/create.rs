@@ -1,0 +1,69 @@
+//! `berth create`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Status, global::absolute};
+use crate::container::{self, Host, create::CreateOptions};
+use crate::error::Result;
+
+/// Flags that `create` and `run` share.
+#[derive(Clone, Debug, Args)]
+pub struct CreateFlags {
+    /// Directory with config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Unix socket that receives the descriptor of the terminal's master
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the container's first process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// File that gets the pid of the container's first process
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Enter the rootfs without pivot_root, for a host that runs from its initramfs
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Leave the container in the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass N more descriptors to the container, after stdio and $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+}
+
+impl CreateFlags {
+    /// What the flags mean.
+    pub fn options(&self) -> Result<CreateOptions> {
+        Ok(CreateOptions {
+            bundle: absolute(&self.bundle)?,
+            console_socket: self.console_socket.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
+            pid_file: self.pid_file.clone(),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+        })
+    }
+}
+
+/// `berth create`
+#[derive(Clone, Debug, Args)]
+pub struct Create {
+    /// What is to be made.
+    #[command(flatten)]
+    pub flags: CreateFlags,
+    /// Name of the new container, unique on this root
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+impl Create {
+    /// Creates the container.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        container::create::create(host, &self.id, &self.flags.options()?)?;
+        Ok(Status::DONE)
+    }
+}

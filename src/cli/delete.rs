@@ -1,0 +1,43 @@
+//! `berth delete`
+
+use clap::Args;
+
+use super::{Status, list::ids_matching};
+use crate::container::{self, Host};
+use crate::error::{Code, Result};
+
+/// `berth delete`
+#[derive(Clone, Debug, Args)]
+pub struct Delete {
+    /// Kill a container that still runs; succeed if there is none
+    #[arg(short, long)]
+    pub force: bool,
+    /// The id is a regular expression: delete every container that matches
+    #[arg(short, long)]
+    pub regex: bool,
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+impl Delete {
+    /// Deletes the container.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        if !self.regex {
+            self.delete(host, &self.id)?;
+            return Ok(Status::DONE);
+        }
+        for id in ids_matching(host, &self.id)? {
+            self.delete(host, &id)?;
+        }
+        Ok(Status::DONE)
+    }
+
+    fn delete(&self, host: &Host, id: &str) -> Result<()> {
+        match container::delete(host, id, self.force) {
+            // Engines clean up with `delete --force` without knowing how far create came.
+            Err(error) if self.force && error.code() == Code::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `berth exec`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `berth exec`
+#[derive(Clone, Debug, Args)]
+pub struct Exec {
+    /// Unix socket that receives the descriptor of the terminal's master
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Set an environment variable, NAME=VALUE
+    #[arg(short, long, value_name = "VARIABLE")]
+    pub env: Vec<String>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// uid, or uid:gid
+    #[arg(short, long, value_parser = parse_user, value_name = "UID[:GID]")]
+    pub user: Option<(u32, Option<u32>)>,
+    /// A further group
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// File with the process object of a config.json
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Return once the process is started
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File that gets the pid of the process
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// SELinux label of the process
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// AppArmor profile of the process
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// Set no_new_privs
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Add a capability
+    #[arg(short, long, value_name = "CAPABILITY")]
+    pub cap: Vec<String>,
+    /// Pass N more descriptors to the process, after stdio and $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Run in this sub-cgroup of the container, [CONTROLLER:]PATH
+    #[arg(long, value_name = "CGROUP")]
+    pub cgroup: Vec<String>,
+    /// Allow a paused container
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// The command; all that follows the id is its own
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required_unless_present = "process"
+    )]
+    pub command: Vec<String>,
+}
+
+/// Names would have to be looked up in the container's own files, which runc does not do either.
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
+    let number = |part: &str| part.parse::<u32>().map_err(|_| format!("{part:?} is not a numeric id"));
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+        None => Ok((number(text)?, None)),
+    }
+}

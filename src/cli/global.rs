@@ -1,0 +1,165 @@
+//! Flags before the verb.
+
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::cgroups::Driver;
+use crate::container::{Host, StateRoot};
+use crate::error::{Call, Error, Result};
+use crate::log;
+
+/// Where a caller with all rights keeps the state.
+const SYSTEM_ROOT: &str = "/run/berth";
+
+/// Flags before the verb.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// Directory of the containers' state, on a tmpfs [default: /run/berth, or $XDG_RUNTIME_DIR/berth for a user]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Append errors and warnings to this file
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Format of the log
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: log::Format,
+    /// Lowest level that is logged
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub log_level: Option<log::Level>,
+    /// Log debug messages too
+    #[arg(long)]
+    pub debug: bool,
+    /// Make the cgroup through systemd; cgroupsPath is then slice:prefix:name
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Who makes the cgroup
+    #[arg(long, value_enum, value_name = "MANAGER", conflicts_with = "systemd_cgroup")]
+    pub cgroup_manager: Option<CgroupManager>,
+    /// Ignore what only root may do with cgroups: auto, true or false
+    #[arg(long, default_value = "auto", value_name = "WHEN", value_parser = parse_rootless)]
+    pub rootless: Rootless,
+    /// Obsolete; CRIU is found in $PATH
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(long, short = 'v', action = ArgAction::Version)]
+    pub version: Option<bool>,
+}
+
+/// crun's names of the cgroup drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupManager {
+    /// Directories and files.
+    Cgroupfs,
+    /// A transient scope.
+    Systemd,
+    /// No cgroup at all.
+    Disabled,
+}
+
+/// `--rootless`: `None` lets berth find out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rootless(pub Option<bool>);
+
+/// runc reads this flag with Go's `strconv.ParseBool`, so its spellings are in use.
+fn parse_rootless(text: &str) -> Result<Rootless, String> {
+    match text {
+        "auto" => Ok(Rootless(None)),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless(Some(true))),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless(Some(false))),
+        _ => Err("expected auto, true or false".into()),
+    }
+}
+
+impl Global {
+    /// Where and what to log.
+    pub fn log(&self) -> log::Options {
+        let level = if self.debug { log::Level::Debug } else { self.log_level.unwrap_or_default() };
+        log::Options { file: self.log.clone(), format: self.log_format, level }
+    }
+
+    /// The host as the flags describe it.
+    pub fn host(&self) -> Result<Host> {
+        let root = match &self.root {
+            Some(root) => absolute(root)?,
+            None => default_root()?,
+        };
+        // The state directory is emptied and removed by name: never let that be the host's root.
+        if root.components().eq(Path::new("/").components()) {
+            return Err(Error::invalid("--root: / cannot be the state directory"));
+        }
+        Ok(Host { root: StateRoot::new(root), driver: self.driver(), rootless: self.rootless.0 })
+    }
+
+    fn driver(&self) -> Driver {
+        match self.cgroup_manager {
+            Some(CgroupManager::Cgroupfs) => Driver::Cgroupfs,
+            Some(CgroupManager::Disabled) => Driver::Disabled,
+            Some(CgroupManager::Systemd) => Driver::Systemd,
+            None if self.systemd_cgroup => Driver::Systemd,
+            None => Driver::Cgroupfs,
+        }
+    }
+}
+
+/// Relative paths are relative to where the command was typed.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).call(|| format!("absolute({})", path.display()))
+}
+
+/// `/run/berth`, or below `$XDG_RUNTIME_DIR` for a caller who does not own the host.
+fn default_root() -> Result<PathBuf> {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(runtime_dir) if !runtime_dir.is_empty() && !owns_the_host()? => {
+            Ok(Path::new(&runtime_dir).join("berth"))
+        }
+        _ => Ok(SYSTEM_ROOT.into()),
+    }
+}
+
+/// Whether the caller is the host's root. Rootless engines run us as root of a user namespace, where
+/// /run is not theirs; a system container is such a namespace too, but there `USER` is root (this
+/// is how runc and crun tell the two apart).
+fn owns_the_host() -> Result<bool> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(false);
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").call(|| "read(/proc/self/uid_map)".into())?;
+    Ok(maps_every_id_to_itself(&map) || std::env::var_os("USER").is_some_and(|user| user == "root"))
+}
+
+/// Whether `uid_map` is that of the initial user namespace: `0 0 4294967295`, see user_namespaces(7).
+fn maps_every_id_to_itself(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_initial_user_namespace() {
+        assert!(maps_every_id_to_itself("         0          0 4294967295\n"));
+        assert!(!maps_every_id_to_itself("         0       1000          1\n"));
+        assert!(!maps_every_id_to_itself("0 1000 1\n1 100000 65536\n"));
+        assert!(!maps_every_id_to_itself(""));
+    }
+
+    #[test]
+    fn refuses_the_hosts_root_as_state_directory() {
+        for root in ["/", "//", "/."] {
+            let global = Global { root: Some(root.into()), ..Global::default() };
+            let error = global.host().err().map(|e| e.to_string());
+            assert_eq!(error.as_deref(), Some("--root: / cannot be the state directory"), "{root}");
+        }
+    }
+
+    #[test]
+    fn reads_rootless_as_go_does() {
+        assert_eq!(parse_rootless("auto"), Ok(Rootless(None)));
+        assert_eq!(parse_rootless("1"), Ok(Rootless(Some(true))));
+        assert_eq!(parse_rootless("False"), Ok(Rootless(Some(false))));
+        assert!(parse_rootless("yes").is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! `berth run`
+
+use clap::Args;
+
+use super::{Status, create::CreateFlags};
+use crate::container::{self, Host, run::RunOptions};
+use crate::error::Result;
+
+/// `berth run`
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// What is to be made.
+    #[command(flatten)]
+    pub flags: CreateFlags,
+    /// Return once the container is started
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keep the container's state after its process has exited
+    #[arg(long)]
+    pub keep: bool,
+    /// Leave orphans of the container to their next reaper
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// Name of the new container, unique on this root
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+impl Run {
+    /// What the flags mean.
+    pub fn options(&self) -> Result<RunOptions> {
+        Ok(RunOptions {
+            create: self.flags.options()?,
+            detach: self.detach,
+            keep: self.keep,
+            no_subreaper: self.no_subreaper,
+        })
+    }
+
+    /// Runs the container; the status is its own.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        container::run::run(host, &self.id, &self.options()?).map(Status::from)
+    }
+}

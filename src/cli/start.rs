@@ -1,0 +1,23 @@
+//! `berth start`
+
+use clap::Args;
+
+use super::Status;
+use crate::container::{self, Host};
+use crate::error::Result;
+
+/// `berth start`
+#[derive(Clone, Debug, Args)]
+pub struct Start {
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+impl Start {
+    /// Starts the container's process.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        container::start(host, &self.id)?;
+        Ok(Status::DONE)
+    }
+}

@@ -1,0 +1,106 @@
+//! `berth update`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `berth update`
+#[derive(Clone, Debug, Args)]
+pub struct Update {
+    /// File with a linux.resources object, or - for stdin; the other flags are then ignored
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of block IO, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u16>,
+    /// Period of the CPU quota in microseconds, 0 for the default
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_period: Option<u64>,
+    /// CPU time per period in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub cpu_quota: Option<i64>,
+    /// CPU time that may be saved up for a burst, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_burst: Option<u64>,
+    /// CPU shares, relative to other cgroups
+    #[arg(long, value_name = "SHARES", alias = "cpu-shares")]
+    pub cpu_share: Option<u64>,
+    /// Period of the realtime limit in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_rt_period: Option<u64>,
+    /// Realtime CPU time per period in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// CPUs to use
+    #[arg(long, value_name = "CPUS")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "NODES")]
+    pub cpuset_mems: Option<String>,
+    /// 1 puts the container into the idle class
+    #[arg(long, value_name = "0|1", allow_negative_numbers = true)]
+    pub cpu_idle: Option<i64>,
+    /// Memory limit in bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_bytes)]
+    pub memory: Option<i64>,
+    /// Soft memory limit in bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_bytes)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap in bytes, -1 for no limit of swap
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_bytes)]
+    pub memory_swap: Option<i64>,
+    /// Obsolete kernel memory limit
+    #[arg(long, value_name = "BYTES", hide = true, allow_negative_numbers = true, value_parser = parse_bytes)]
+    pub kernel_memory: Option<i64>,
+    /// Obsolete kernel memory limit of TCP buffers
+    #[arg(long, value_name = "BYTES", hide = true, allow_negative_numbers = true, value_parser = parse_bytes)]
+    pub kernel_memory_tcp: Option<i64>,
+    /// Number of processes
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// Intel RDT: L3 cache schema
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Intel RDT: memory bandwidth schema
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// Bytes with an optional binary unit, as runc reads them: `512m`, `1GiB`, `-1`.
+fn parse_bytes(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not a number of bytes like 1048576, 512m or -1");
+    if text == "-1" {
+        return Ok(-1);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    number.parse::<i64>().ok().and_then(|number| number.checked_mul(1_i64 << shift)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_bytes_with_units() {
+        for (text, bytes) in
+            [("0", 0), ("-1", -1), ("1048576", 1 << 20), ("512m", 512 << 20), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "-2", "m", "1x", "9223372036854775807k"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+}

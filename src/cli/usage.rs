@@ -1,0 +1,140 @@
+//! Answers to a command line that is not one: help, version, usage errors.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
+
+use super::{Cli, global::Global, print};
+use crate::error::Error;
+use crate::log;
+
+/// Prints help or version on stdout, a usage error as one line in the log and on stderr; returns the
+/// exit code.
+pub(super) fn answer(error: &clap::Error, argv: &[OsString]) -> u8 {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match print(&error.to_string()) {
+            Ok(()) => 0,
+            Err(error) => {
+                log::error(&error);
+                1
+            }
+        };
+    }
+    let usage = Error::invalid(message(error)).remedy(format!("see {} --help", command_of(argv)));
+    // The engine reads the cause from its log, so the flags of the log are looked for even so.
+    if let Some(global) = salvage(argv)
+        && let Err(error) = log::open(&global.log())
+    {
+        log::error(&error);
+    }
+    log::error(&usage);
+    1
+}
+
+/// clap's finding in one line, in the words that clients of runc look for: Podman finds out whether
+/// a flag is known by giving it without its value and reading `flag needs an argument`.
+fn message(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let flag = context(ContextKind::InvalidArg);
+    let value = context(ContextKind::InvalidValue);
+    match (error.kind(), flag, value) {
+        (ErrorKind::UnknownArgument, Some(flag), _) if flag.starts_with('-') => {
+            format!("flag provided but not defined: {flag}")
+        }
+        (ErrorKind::InvalidValue, Some(flag), Some(value)) if value.is_empty() => {
+            let name = flag.split(' ').next().unwrap_or_default();
+            format!("flag needs an argument: {name}")
+        }
+        (ErrorKind::InvalidSubcommand, ..) => {
+            let name = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            format!("unknown command: {name}")
+        }
+        (ErrorKind::MissingRequiredArgument, Some(missing), _) => format!("missing argument: {missing}"),
+        (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => {
+            "no command given".into()
+        }
+        _ => first_line(&error.to_string()),
+    }
+}
+
+/// The sentence of clap's message, without its label and the advice below it.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// `berth create`, as far as the words name a verb.
+fn command_of(argv: &[OsString]) -> String {
+    let root = Cli::command();
+    let verb = argv
+        .iter()
+        .skip(1)
+        .filter_map(|word| word.to_str())
+        .find(|word| root.find_subcommand(word).is_some());
+    verb.map_or_else(|| "berth".into(), |verb| format!("berth {verb}"))
+}
+
+/// The flags before the verb of a line that has an error somewhere.
+fn salvage(argv: &[OsString]) -> Option<Global> {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(argv).ok()?;
+    Global::from_arg_matches(&matches).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, Parser};
+
+    use super::*;
+    use crate::cli::restore::Restore;
+
+    fn refused(line: &str) -> String {
+        let words = std::iter::once("berth").chain(line.split_whitespace());
+        message(&Cli::try_parse_from(words).unwrap_err())
+    }
+
+    #[test]
+    fn says_what_is_wrong_in_one_line() {
+        for (line, expected) in [
+            ("", "no command given"),
+            ("frobnicate", "unknown command: frobnicate"),
+            ("create --frob x", "flag provided but not defined: --frob"),
+            ("create -x x", "flag provided but not defined: -x"),
+            ("create x y", "unexpected argument 'y' found"),
+            ("create", "missing argument: <CONTAINER-ID>"),
+            ("create --bundle", "flag needs an argument: --bundle"),
+            (
+                "create --preserve-fds many x",
+                "invalid value 'many' for '--preserve-fds <N>': invalid digit found in string",
+            ),
+            ("kill x NOPE", "invalid value 'NOPE' for '[SIGNAL]': unknown signal \"NOPE\""),
+            ("--log-format xml state x", "invalid value 'xml' for '--log-format <FORMAT>'"),
+            (
+                "--rootless maybe state x",
+                "invalid value 'maybe' for '--rootless <WHEN>': expected auto, true or false",
+            ),
+        ] {
+            assert_eq!(refused(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn answers_podmans_probe() {
+        let restore = Restore::augment_args(Command::new("restore"));
+        let error = restore.try_get_matches_from(["restore", "--lsm-mount-context"]).unwrap_err();
+        assert_eq!(message(&error), "flag needs an argument: --lsm-mount-context");
+    }
+
+    #[test]
+    fn finds_the_log_of_a_line_with_an_error() {
+        let argv = ["berth", "--log", "/l", "--log-format", "json", "create", "--nope"].map(OsString::from);
+        let global = salvage(&argv).unwrap();
+        assert_eq!(global.log, Some("/l".into()));
+        assert_eq!(global.log_format, log::Format::Json);
+        assert_eq!(command_of(&argv), "berth create");
+    }
+}

@@ -1,1 +1,158 @@
-//! Runs one hook: environment, state on stdin, timeout.
+//! Runs one hook (config.md, POSIX-platform Hooks): exact arguments and environment, the state on
+//! stdin, a time limit.
+
+use std::io::{Seek as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::Duration;
+
+use oci_spec::runtime::Hook;
+
+use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys::spawn::{Spawn, memory_file};
+
+pub use crate::sys::spawn::Stream;
+
+/// The six points of a container's life at which hooks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Deprecated; in the runtime's namespaces, before [`Kind::CreateRuntime`].
+    Prestart,
+    /// In the runtime's namespaces, after the container's exist, before pivot_root.
+    CreateRuntime,
+    /// In the container's namespaces, before pivot_root; the path is the runtime's.
+    CreateContainer,
+    /// In the container's namespaces and rootfs, before the user's program.
+    StartContainer,
+    /// In the runtime's namespaces, after the user's program was started.
+    Poststart,
+    /// In the runtime's namespaces, after the container was deleted.
+    Poststop,
+}
+
+impl Kind {
+    /// The spec's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Prestart => "prestart",
+            Kind::CreateRuntime => "createRuntime",
+            Kind::CreateContainer => "createContainer",
+            Kind::StartContainer => "startContainer",
+            Kind::Poststart => "poststart",
+            Kind::Poststop => "poststop",
+        }
+    }
+}
+
+/// What a hook gets besides its own fields.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// The container's state (runtime.md, State) as JSON, for the hook's stdin.
+    pub state: &'a [u8],
+    /// The working directory; the caller's when None.
+    pub directory: Option<&'a Path>,
+    /// Its stdout.
+    pub stdout: &'a Stream<'a>,
+    /// Its stderr; with [`Stream::Captured`] its last line is in the error.
+    pub stderr: &'a Stream<'a>,
+}
+
+/// Runs the hook to its end. An error (code `hook`) names the kind, the path and the exit status, the
+/// signal, or the timeout after which the hook was killed. What an error means for the container is the
+/// caller's part of the story.
+pub fn run(kind: Kind, hook: &Hook, setting: &Setting<'_>) -> Result<()> {
+    run_to_end(hook, setting)
+        .with_context(|| format!("{} hook {}", kind.name(), hook.path().display()))
+        .map_err(|error| error.with_code(Code::Hook))
+}
+
+fn run_to_end(hook: &Hook, setting: &Setting<'_>) -> Result<()> {
+    let path = hook.path();
+    if !path.is_absolute() {
+        return Err(Error::invalid("its path is not absolute"));
+    }
+    let limit = match hook.timeout() {
+        None => None,
+        Some(seconds) => Some(
+            u64::try_from(seconds)
+                .ok()
+                .filter(|&seconds| seconds > 0)
+                .map(Duration::from_secs)
+                .ok_or_else(|| Error::invalid(format!("its timeout {seconds} is not greater than 0")))?,
+        ),
+    };
+    // args has the semantics of execv's argv, so argv[0] is ours to fill only when there is none.
+    let own_name = [path.to_string_lossy().into_owned()];
+    let arguments = match hook.args().as_deref() {
+        None | Some([]) => &own_name,
+        Some(arguments) => arguments,
+    };
+    // A file in memory, not a pipe: a hook that does not read must neither block us (a state may be
+    // larger than a pipe) nor kill us with SIGPIPE.
+    let mut state = memory_file(c"state").call(|| "memfd_create(\"state\")".into())?;
+    state.write_all(setting.state).and_then(|()| state.rewind()).call(|| "write(memfd \"state\")".into())?;
+    let mut spawn = Spawn::new(path, arguments, hook.env().as_deref().unwrap_or_default())?;
+    spawn.stdin = Some(state.as_fd());
+    spawn.directory = setting.directory;
+    spawn.stdout = setting.stdout.share();
+    spawn.stderr = setting.stderr.share();
+    let child = spawn.start().call(|| format!("execve({path:?})"))?;
+    let exit = child.wait(limit).call(|| "wait for it".into())?;
+    if exit.status.is_success() {
+        return Ok(());
+    }
+    let line = exit.last_line();
+    let said = if line.is_empty() { String::new() } else { format!(": {line}") };
+    Err(Error::new(Code::Hook, format!("{}{said}", exit.status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(json: &str) -> Hook {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn run_captured(hook: &Hook, state: &[u8]) -> Result<()> {
+        let setting =
+            Setting { state, directory: None, stdout: &Stream::Captured, stderr: &Stream::Captured };
+        run(Kind::CreateRuntime, hook, &setting)
+    }
+
+    #[test]
+    fn gives_a_large_state_on_stdin() {
+        let state = vec![b'x'; 3 << 20];
+        let counts = hook(r#"{"path": "/bin/sh", "args": ["sh", "-c", "test $(/usr/bin/wc -c) = 3145728"]}"#);
+        run_captured(&counts, &state).unwrap();
+        let ignores = hook(r#"{"path": "/bin/true"}"#);
+        run_captured(&ignores, &state).unwrap();
+    }
+
+    #[test]
+    fn gives_an_empty_environment_unless_one_is_asked_for() {
+        let empty = hook(r#"{"path": "/bin/sh", "args": ["sh", "-c", "test ! -s /proc/$$/environ"]}"#);
+        run_captured(&empty, b"{}").unwrap();
+        let env = r#"{"path": "/bin/sh", "args": ["sh", "-c", "test \"$A\" = 'b c'"], "env": ["A=b c"]}"#;
+        run_captured(&hook(env), b"{}").unwrap();
+    }
+
+    #[test]
+    fn names_kind_path_and_what_went_wrong() {
+        let text = |json: &str| run_captured(&hook(json), b"{}").unwrap_err().to_string();
+        assert_eq!(
+            text(r#"{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 7"]}"#),
+            "createRuntime hook /bin/sh: exit status 7: no luck"
+        );
+        assert_eq!(
+            text(r#"{"path": "/nowhere/hook"}"#),
+            "createRuntime hook /nowhere/hook: execve(\"/nowhere/hook\"): no such file or directory (ENOENT)"
+        );
+        assert_eq!(
+            text(r#"{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}"#),
+            "createRuntime hook /bin/sleep: killed after its timeout of 1 s"
+        );
+        assert!(text(r#"{"path": "relative"}"#).contains("not absolute"));
+        assert!(text(r#"{"path": "/bin/true", "timeout": 0}"#).contains("greater than 0"));
+    }
+}

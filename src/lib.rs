@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod init;
 pub mod log;
 pub mod namespaces;
+pub mod program;
 pub mod rootfs;
 pub mod seccomp;
 pub mod security;

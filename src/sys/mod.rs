@@ -8,9 +8,11 @@ pub mod bpf;
 pub mod credentials;
 pub mod fs;
 pub mod mount;
+pub mod namespace;
 pub mod process;
 pub mod seccomp;
 pub mod socket;
+pub mod spawn;
 pub mod tty;
 
 use nix::errno::Errno;

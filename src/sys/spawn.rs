@@ -1,0 +1,438 @@
+//! Runs another program of the host or of the container: fork, execve, wait with a time limit.
+//!
+//! Used for hooks and for newuidmap. A plain fork is enough: berth is small and has no threads, so
+//! everything may be called in the child. A failed execve comes back as its errno through a pipe
+//! that closes on success.
+
+use std::ffi::CString;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libc::{c_int, c_long};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::cvt;
+use crate::error::{Error, Result};
+
+/// Where an output of the program goes.
+#[derive(Debug, Default)]
+pub enum Stream<'a> {
+    /// Where the caller's goes.
+    #[default]
+    Inherited,
+    /// To this descriptor.
+    To(BorrowedFd<'a>),
+    /// Into memory of ours, for [`Exit::last_line`]. A file, not a pipe: a program that leaves a
+    /// daemon behind neither keeps us waiting for the end nor loses its stderr.
+    Captured,
+}
+
+impl Stream<'_> {
+    /// The same stream once more.
+    pub fn share(&self) -> Stream<'_> {
+        match self {
+            Stream::Inherited => Stream::Inherited,
+            Stream::To(fd) => Stream::To(*fd),
+            Stream::Captured => Stream::Captured,
+        }
+    }
+}
+
+/// A program that is about to be run.
+pub struct Spawn<'a> {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    /// Its stdin; `/dev/null`'s content (an empty file) when None.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Its stdout.
+    pub stdout: Stream<'a>,
+    /// Its stderr.
+    pub stderr: Stream<'a>,
+    /// Its working directory; the caller's when None.
+    pub directory: Option<&'a Path>,
+}
+
+/// A program that runs. Dropped without [`Child::wait`] it stays a zombie until its parent ends.
+#[must_use = "nobody else waits for it"]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    captured: Option<File>,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its status.
+    pub status: Status,
+    captured: Option<File>,
+}
+
+/// What became of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It called exit with this status.
+    Exited(i32),
+    /// It died of this signal.
+    Signaled(Signal),
+    /// It ran longer than it may and was killed.
+    TimedOut(Duration),
+}
+
+impl Status {
+    /// Whether it exited with 0.
+    pub fn is_success(self) -> bool {
+        self == Status::Exited(0)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Exited(status) => write!(f, "exit status {status}"),
+            Status::Signaled(signal) => write!(f, "killed by {signal}"),
+            Status::TimedOut(limit) => write!(f, "killed after its timeout of {} s", limit.as_secs()),
+        }
+    }
+}
+
+fn strings(texts: &[String]) -> Result<Vec<CString>> {
+    texts
+        .iter()
+        .map(|text| {
+            CString::new(text.as_bytes()).map_err(|_| Error::invalid(format!("{text:?} contains a NUL byte")))
+        })
+        .collect()
+}
+
+impl<'a> Spawn<'a> {
+    /// `arguments` include argv\[0\]; `environment` is all that the program gets.
+    pub fn new(path: &Path, arguments: &[String], environment: &[String]) -> Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| Error::invalid(format!("{path:?} contains a NUL byte")))?;
+        Ok(Self {
+            path,
+            arguments: strings(arguments)?,
+            environment: strings(environment)?,
+            stdin: None,
+            stdout: Stream::Inherited,
+            stderr: Stream::Inherited,
+            directory: None,
+        })
+    }
+
+    /// Forks and executes. The errno is the fork's, or the child's on its way to a successful execve.
+    pub fn start(&self) -> nix::Result<Child> {
+        let (mut errno_in, errno_out) =
+            nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (File::from(r), w))?;
+        let captured = match (&self.stdout, &self.stderr) {
+            (Stream::Captured, _) | (_, Stream::Captured) => Some(memory_file(c"output")?),
+            _ => None,
+        };
+        // SAFETY: berth has no threads, so the child has no lock that a vanished thread holds and may
+        // call anything.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(errno_in);
+                let errno = self.execute(captured.as_ref());
+                // Nobody is left to be told when the parent does not read this either.
+                File::from(errno_out).write_all(&(errno as i32).to_ne_bytes()).ok();
+                // SAFETY: _exit does not return and runs no destructor or atexit handler of the parent.
+                unsafe { libc::_exit(127) }
+            }
+            ForkResult::Parent { child } => {
+                drop(errno_out);
+                let mut errno = Vec::new();
+                let read = errno_in.read_to_end(&mut errno);
+                match <[u8; 4]>::try_from(errno.as_slice()) {
+                    Ok(errno) => {
+                        reap(child)?;
+                        Err(Errno::from_raw(i32::from_ne_bytes(errno)))
+                    }
+                    Err(_) => {
+                        if let Err(error) = read {
+                            return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+                        }
+                        Ok(Child { pid: child, pidfd: pidfd_open(child)?, captured })
+                    }
+                }
+            }
+        }
+    }
+
+    /// The child's way to execve; returns only with what went wrong.
+    fn execute(&self, captured: Option<&File>) -> Errno {
+        let prepare = || -> nix::Result<()> {
+            let null;
+            let stdin = match self.stdin {
+                Some(fd) => fd,
+                None => {
+                    null = memory_file(c"empty")?;
+                    null.as_fd()
+                }
+            };
+            let source = |stream: &Stream<'a>, own: c_int| match stream {
+                Stream::Inherited => own,
+                Stream::To(fd) => fd.as_raw_fd(),
+                Stream::Captured => captured.map_or(own, AsRawFd::as_raw_fd),
+            };
+            place_streams([stdin.as_raw_fd(), source(&self.stdout, 1), source(&self.stderr, 2)])?;
+            if let Some(directory) = self.directory {
+                nix::unistd::chdir(directory)?;
+            }
+            reset_signals()
+        };
+        if let Err(errno) = prepare() {
+            return errno;
+        }
+        match nix::unistd::execve(&self.path, &self.arguments, &self.environment) {
+            Ok(never) => match never {},
+            Err(errno) => errno,
+        }
+    }
+}
+
+/// Puts three descriptors at 0, 1 and 2, whichever numbers they have now.
+fn place_streams(sources: [c_int; 3]) -> nix::Result<()> {
+    // First all above 2, so that no dup2 overwrites a source that is still needed; CLOEXEC, so that
+    // only the copies at 0, 1 and 2 outlive the execve.
+    let mut copies = [0; 3];
+    for (copy, source) in copies.iter_mut().zip(sources) {
+        // SAFETY: all arguments are numbers; a bad descriptor is EBADF.
+        *copy = cvt(c_long::from(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, 3) }))?;
+    }
+    for (target, copy) in (0..).zip(copies) {
+        let copy = c_int::try_from(copy).map_err(|_| Errno::EBADF)?;
+        // SAFETY: this is the child right before its execve: no object of ours uses 0, 1 or 2 any more.
+        cvt(c_long::from(unsafe { libc::dup2(copy, target) }))?;
+    }
+    Ok(())
+}
+
+/// What execve keeps of our signal setup and the program must not see: blocked signals (signalfd
+/// needs them blocked) and the ignored SIGPIPE of Rust's runtime.
+fn reset_signals() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action is no function of ours.
+    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+impl Child {
+    /// Waits for the end and reaps. After `limit` the program is killed (SIGKILL) and reaped.
+    pub fn wait(self, limit: Option<Duration>) -> nix::Result<Exit> {
+        let ended = match self.poll_end(limit) {
+            Ok(ended) => ended,
+            Err(errno) => {
+                // Whatever poll's trouble is, no program is left behind running.
+                kill(self.pidfd.as_fd())?;
+                reap(self.pid)?;
+                return Err(errno);
+            }
+        };
+        if !ended {
+            kill(self.pidfd.as_fd())?;
+        }
+        let status = reap(self.pid)?;
+        let status = match limit {
+            Some(limit) if !ended => Status::TimedOut(limit),
+            _ => status,
+        };
+        Ok(Exit { status, captured: self.captured })
+    }
+
+    /// Whether the program ended within the limit.
+    fn poll_end(&self, limit: Option<Duration>) -> nix::Result<bool> {
+        let deadline = limit.map(|limit| Instant::now().checked_add(limit));
+        loop {
+            let timeout = match deadline {
+                // A limit beyond the clock's range is none.
+                None | Some(None) => PollTimeout::NONE,
+                Some(Some(deadline)) => {
+                    // One more millisecond, since poll's unit cuts the rest off.
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let millis = if left.is_zero() { 0 } else { left.as_millis().saturating_add(1) };
+                    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            let mut watched = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut watched, timeout) {
+                Ok(0) => match deadline {
+                    Some(Some(deadline)) if Instant::now() >= deadline => return Ok(false),
+                    _ => {}
+                },
+                Ok(_) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl Exit {
+    /// The last line of the captured output, shortened; empty when there is none.
+    pub fn last_line(&self) -> String {
+        const TAIL: u64 = 4096;
+        let Some(mut file) = self.captured.as_ref() else {
+            return String::new();
+        };
+        let mut tail = Vec::new();
+        let read = || -> std::io::Result<usize> {
+            let length = file.seek(std::io::SeekFrom::End(0))?;
+            file.seek(std::io::SeekFrom::Start(length.saturating_sub(TAIL)))?;
+            file.take(TAIL).read_to_end(&mut tail)
+        };
+        // It only adornes an error that is reported anyway.
+        if { read }().is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&tail);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+        line.chars().filter(|c| !c.is_control()).take(500).collect()
+    }
+}
+
+fn reap(pid: Pid) -> nix::Result<Status> {
+    loop {
+        match waitpid(pid, None) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(Status::Exited(status)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Status::Signaled(signal)),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// pidfd_open(2), Linux 5.3, of a child that is not reaped, so its pid is its own. CLOEXEC always.
+fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: all arguments are numbers.
+    let fd = cvt(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    let fd = c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// SIGKILL by pidfd_send_signal(2), Linux 5.1; a process that has ended is fine.
+fn kill(pidfd: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: no siginfo is passed; the other arguments are numbers.
+    let sent = cvt(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    });
+    match sent {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// An anonymous file in memory (memfd_create(2)), CLOEXEC and not executable.
+pub fn memory_file(name: &std::ffi::CStr) -> nix::Result<File> {
+    let create = |flags| {
+        // SAFETY: `name` is a string that ends with NUL.
+        cvt(c_long::from(unsafe { libc::memfd_create(name.as_ptr(), flags) }))
+    };
+    // Where vm.memfd_noexec is 2 only a file that can never be executed is allowed; before Linux 6.3
+    // the flag is unknown.
+    let fd = match create(libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => create(libc::MFD_CLOEXEC),
+        other => other,
+    }?;
+    let fd = c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// A program of the host in the runtime's own PATH.
+pub fn find_in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    std::env::split_paths(&path)
+        .filter(|directory| directory.is_absolute())
+        .map(|dir| dir.join(program))
+        .find(|file| {
+            file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Spawn<'static> {
+        let arguments = ["sh", "-c", script].map(String::from);
+        let mut spawn = Spawn::new(Path::new("/bin/sh"), &arguments, &[]).unwrap();
+        spawn.stderr = Stream::Captured;
+        spawn.stdout = Stream::Captured;
+        spawn
+    }
+
+    #[test]
+    fn reports_exit_signal_and_last_line() {
+        let exit = shell("echo one; echo two >&2; exit 3").start().unwrap().wait(None).unwrap();
+        assert_eq!(exit.status, Status::Exited(3));
+        assert_eq!(exit.last_line(), "two");
+        let exit = shell("kill -TERM $$").start().unwrap().wait(None).unwrap();
+        assert_eq!(exit.status.to_string(), "killed by SIGTERM");
+        assert_eq!(exit.last_line(), "");
+    }
+
+    #[test]
+    fn reports_a_failed_execve() {
+        let spawn = Spawn::new(Path::new("/nowhere/program"), &["x".into()], &[]).unwrap();
+        assert_eq!(spawn.start().err(), Some(Errno::ENOENT));
+        let spawn = Spawn::new(Path::new("/dev/null"), &["x".into()], &[]).unwrap();
+        assert_eq!(spawn.start().err(), Some(Errno::EACCES));
+    }
+
+    #[test]
+    fn kills_after_the_limit() {
+        let before = Instant::now();
+        let exit = shell("exec sleep 60").start().unwrap().wait(Some(Duration::from_millis(50))).unwrap();
+        assert!(matches!(exit.status, Status::TimedOut(_)));
+        assert!(before.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn does_not_wait_for_a_daemon_left_behind() {
+        let before = Instant::now();
+        let exit = shell("sleep 3 & exit 0").start().unwrap().wait(None).unwrap();
+        assert!(exit.status.is_success());
+        assert!(before.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn gives_default_signals_an_exact_environment_and_no_descriptors() {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGUSR1);
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).unwrap();
+        let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status | tr -s '\\n\\t' '  '; ls /proc/self/fd | tr '\\n' ' '; cat /proc/$$/environ | tr '\\0' ' '";
+        let arguments = ["sh", "-c", script].map(String::from);
+        let mut spawn = Spawn::new(Path::new("/bin/sh"), &arguments, &["A=1".into()]).unwrap();
+        spawn.stdout = Stream::Captured;
+        let exit = spawn.start().unwrap().wait(None).unwrap();
+        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None).unwrap();
+        // ls has its own descriptor 3 on the directory.
+        let zero = "0000000000000000";
+        assert!(
+            exit.last_line().starts_with(&format!("SigBlk: {zero} SigIgn: {zero} 0 1 2 3 A=1")),
+            "{}",
+            exit.last_line()
+        );
+    }
+}

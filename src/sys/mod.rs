@@ -10,6 +10,7 @@ pub mod fs;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod procfs;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;

@@ -47,7 +47,7 @@ pub struct OriginalTime(OwnedFd);
 /// Called by the parent right before the clone, which then goes back with [`OriginalTime::restore`].
 /// With a new user namespace only init has the rights (CAP_SYS_TIME in the namespace's owner), so it
 /// calls this itself and drops the result: execve moves a process into its children's time namespace since
-/// Linux 6.3 (commit 2b5f9dad32ed).
+/// Linux 6.2 (commit 2b5f9dad32ed; before, only its children are moved).
 pub fn unshare_time(offsets: &str, procfs: BorrowedFd<'_>) -> Result<OriginalTime> {
     let original = openat(procfs, "self/ns/time", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .call(|| "openat(proc, \"self/ns/time\")".into())

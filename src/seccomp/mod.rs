@@ -1,1 +1,152 @@
-//! TODO-SKELETON
+//! System call filters: an OCI profile becomes a program of classic BPF, the kernel runs it on every
+//! call.
+//!
+//! [`profile`] checks the profile and puts it into our terms, `rules` says what it means for an
+//! architecture, `compile` makes the program from that, with the numbers of [`table`]. All this is
+//! pure and done in the parent; the child only [installs](Program::install).
+//!
+//! What a profile means is what runc and libseccomp have made of it, since that is what profiles have
+//! been tried with; where we differ the function says so and why.
+
+pub mod arch;
+mod assemble;
+mod compile;
+pub mod interpret;
+pub mod profile;
+mod rules;
+pub mod table;
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag as Flag};
+
+use crate::error::{Call as _, Error, Result};
+use crate::sys::seccomp::{self as sys, Instruction};
+use profile::{Action, Profile};
+
+/// A finished filter.
+#[derive(Debug)]
+pub struct Program {
+    instructions: Vec<Instruction>,
+    /// SECCOMP_FILTER_FLAG_*, all known to this kernel.
+    flags: u64,
+}
+
+/// Compiles a profile for this machine; `None` if it filters nothing.
+///
+/// Unknown system calls and architectures are skipped with a warning. An error is of kind `Invalid`
+/// if the profile breaks the specification's rules or takes more than the kernel's 4096 instructions,
+/// and `Unsupported` if this kernel lacks a flag or an action that it names.
+pub fn compile(profile: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Option<Program>> {
+    let checked = Profile::read(profile, warnings)?;
+    if checked.filters_nothing(profile) {
+        return Ok(None);
+    }
+    require_actions(&checked)?;
+    let flags = flags(profile, checked.notifies(), warnings)?;
+    Ok(Some(Program { instructions: compile::compile(&checked)?, flags }))
+}
+
+impl Program {
+    /// How many instructions it has, 1 to 4096.
+    #[allow(clippy::len_without_is_empty, reason = "a program always ends with a return")]
+    pub fn len(&self) -> usize {
+        self.instructions.len()
+    }
+
+    /// The instructions, as the kernel gets them.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.instructions
+    }
+
+    /// Whether [`install`](Self::install) returns a listener.
+    pub fn notifies(&self) -> bool {
+        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+    }
+
+    /// Attaches the filter to the calling process for good; `Some` is the close-on-exec listener of a
+    /// profile with `SCMP_ACT_NOTIFY`.
+    ///
+    /// The process has no_new_privs or CAP_SYS_ADMIN in its user namespace, else EACCES
+    /// (seccomp(2)). It makes one system call, unless seccomp(2) is refused with ENOSYS and no flag
+    /// was asked for: then prctl(2) does the same.
+    pub fn install(&self) -> Result<Option<OwnedFd>> {
+        // SPEC_ALLOW alone may be our own default: without it the container is only slower.
+        let needs_flags = self.flags & !libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0;
+        match sys::set_filter(&self.instructions, self.flags) {
+            Err(Errno::ENOSYS) if !needs_flags => sys::set_filter_prctl(&self.instructions)
+                .map(|()| None)
+                .call(|| format!("prctl(PR_SET_SECCOMP, {} instructions)", self.len())),
+            answer => answer
+                .call(|| format!("seccomp(SET_MODE_FILTER, {:#x}, {} instructions)", self.flags, self.len())),
+        }
+    }
+}
+
+/// The kernel takes an action that it does not know for KILL, so a profile that asks for one is
+/// refused instead. Only the actions younger than Linux 4.9 are asked for, which is what every
+/// supported kernel has.
+fn require_actions(profile: &Profile) -> Result<()> {
+    for (action, name, since) in [
+        (Action::LOG, "SCMP_ACT_LOG", "4.14"),
+        (Action::KILL_PROCESS, "SCMP_ACT_KILL_PROCESS", "4.14"),
+        (Action::NOTIFY, "SCMP_ACT_NOTIFY", "5.0"),
+    ] {
+        let is_used = profile.default == action || profile.entries.iter().any(|entry| entry.action == action);
+        if is_used && !sys::knows_action(action.0).call(|| format!("seccomp(GET_ACTION_AVAIL, {name})"))? {
+            return Err(Error::unsupported(format!("seccomp: {name} needs Linux {since}")));
+        }
+    }
+    Ok(())
+}
+
+/// The profile's flags as bits. Those it asks for must be known to the kernel; without any list
+/// SPEC_ALLOW is set if it is known, as runc does: the mitigation that it leaves out slows down every
+/// container, and Linux 5.16 no longer has it on by default.
+fn flags(profile: &LinuxSeccomp, notifies: bool, warnings: &mut Vec<String>) -> Result<u64> {
+    let mut bits = 0;
+    match profile.flags() {
+        None if sys::knows_flags(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) => {
+            bits |= libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+        }
+        None => {}
+        Some(flags) => {
+            for flag in flags {
+                let bit = match flag {
+                    Flag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+                    Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+                    Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+                    Flag::SeccompFilterFlagWaitKillableRecv => {
+                        // The kernel refuses it without a listener: there is nothing to wait for.
+                        if !notifies {
+                            warnings.push(format!("seccomp: {flag} has no effect without SCMP_ACT_NOTIFY"));
+                            continue;
+                        }
+                        libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+                    }
+                };
+                if !sys::knows_flags(bit) {
+                    return Err(Error::unsupported(format!("seccomp: this kernel does not know {flag}")));
+                }
+                bits |= bit;
+            }
+        }
+    }
+    if notifies {
+        bits |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        if bits & libc::SECCOMP_FILTER_FLAG_TSYNC != 0 {
+            // Both want the return value; with this flag TSYNC reports by errno. Linux 5.7.
+            bits |= libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+        }
+        if !sys::knows_flags(bits) {
+            return Err(Error::unsupported(format!(
+                "seccomp: this kernel does not take the flags {bits:#x} together"
+            )));
+        }
+    }
+    Ok(bits)
+}
+
+#[cfg(test)]
+mod tests;

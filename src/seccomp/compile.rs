@@ -1,0 +1,247 @@
+//! Rules to classic BPF.
+//!
+//! ```text
+//! load the architecture    = x86_64 → its section, = x86 → its section, else kill
+//! section:                 load the number, binary search over ranges of numbers
+//! leaf:                    return the action, or try the conditions on the arguments first
+//! ```
+//!
+//! x86_64 and x32 have the same token and one section: the x32 bit puts their numbers into different
+//! ranges.
+
+use super::arch::{Architecture, X32_BIT};
+use super::assemble::{Assembler, Label, code};
+use super::profile::{Action, Condition, Operator, Profile};
+use super::rules::{Rule, Rules, Verdict};
+use crate::error::{Error, Result};
+use crate::sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
+
+/// Offsets in struct seccomp_data (linux/seccomp.h).
+pub(super) const NUMBER: u32 = 0;
+pub(super) const TOKEN: u32 = 4;
+pub(super) const ARGUMENTS: u32 = 16;
+
+/// What a call of an architecture that the profile does not list gets, as libseccomp's default for
+/// SCMP_FLTATR_ACT_BADARCH has it and runc leaves it.
+pub(super) const BAD_ARCHITECTURE: Action = Action::KILL_THREAD;
+
+/// The number that a tracer gives a call to have it skipped.
+pub(super) const SKIPPED: u32 = u32::MAX;
+
+/// Numbers from `start` up to the next range's.
+struct Range<'r> {
+    start: u32,
+    verdict: Target<'r>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target<'r> {
+    Return(Action),
+    Try(&'r [Rule<'r>]),
+}
+
+/// The program for all architectures of the profile.
+pub(super) fn compile(profile: &Profile) -> Result<Vec<Instruction>> {
+    let mut assembler = Assembler::new();
+    let mut sections = Vec::new();
+    // The last comparison is written first, so the native architecture's is reached first.
+    for &arch in profile.architectures.iter().rev() {
+        let arch = if arch == Architecture::X32 { Architecture::X86_64 } else { arch };
+        if !sections.iter().any(|(token, _)| *token == arch.token()) {
+            sections.push((arch.token(), section(profile, arch, &mut assembler)));
+        }
+    }
+    let mut next = assembler.ret(BAD_ARCHITECTURE);
+    for (token, section) in sections {
+        next = assembler.branch(code::JUMP_EQUAL, token, section, next);
+    }
+    assembler.then(code::LOAD, TOKEN, next);
+    let program = assembler.finish();
+    if program.len() > MAX_INSTRUCTIONS {
+        return Err(Error::invalid(format!(
+            "seccomp: the profile takes {} BPF instructions, the kernel's limit is {MAX_INSTRUCTIONS}",
+            program.len()
+        ))
+        .remedy("use fewer conditions on arguments or list fewer architectures"));
+    }
+    Ok(program)
+}
+
+/// The part for the calls of one architecture, x32's included in x86_64's.
+fn section(profile: &Profile, arch: Architecture, assembler: &mut Assembler) -> Label {
+    let rules = |arch| profile.architectures.contains(&arch).then(|| Rules::of(profile, arch));
+    let own = rules(arch);
+    let x32 = if arch == Architecture::X86_64 { rules(Architecture::X32) } else { None };
+    let mut ranges = Ranges::default();
+    match &own {
+        Some(own) => ranges.fill(0, own, profile.default),
+        None => ranges.push(0, Target::Return(BAD_ARCHITECTURE)),
+    }
+    if arch == Architecture::X86_64 {
+        match &x32 {
+            Some(x32) => ranges.fill(X32_BIT, x32, profile.default),
+            None => {
+                ranges.push(X32_BIT, Target::Return(BAD_ARCHITECTURE));
+                // The x32 bit is set in it by accident.
+                ranges.push(SKIPPED, Target::Return(profile.default));
+            }
+        }
+    }
+    let tree = tree(&ranges.0, profile.default, arch, assembler);
+    assembler.then(code::LOAD, NUMBER, tree)
+}
+
+#[derive(Default)]
+struct Ranges<'r>(Vec<Range<'r>>);
+
+impl<'r> Ranges<'r> {
+    /// Begins a range; one that equals the last only lengthens it.
+    fn push(&mut self, start: u32, verdict: Target<'r>) {
+        if self.0.last().is_none_or(|last| last.verdict != verdict) {
+            self.0.push(Range { start, verdict });
+        }
+    }
+
+    /// All numbers from `start` on, by the rules of one architecture.
+    fn fill(&mut self, start: u32, rules: &'r Rules<'r>, default: Action) {
+        let mut next = start;
+        for (number, verdict) in &rules.calls {
+            if next < *number {
+                self.unnamed(next, Some(*number), rules, default);
+            }
+            self.push(
+                *number,
+                match verdict {
+                    Verdict::Return(action) => Target::Return(*action),
+                    Verdict::Try(rules) => Target::Try(rules),
+                },
+            );
+            next = number.saturating_add(1);
+        }
+        self.unnamed(next, None, rules, default);
+    }
+
+    /// The numbers from `start` to before `end` that no entry names: the default for those that the
+    /// profile's author could have named, ENOSYS behind.
+    fn unnamed(&mut self, start: u32, end: Option<u32>, rules: &Rules<'_>, default: Action) {
+        self.push(start, Target::Return(rules.unnamed(start, default)));
+        if let Some(unknown) = rules.newest.map(|newest| newest.saturating_add(1))
+            && start < unknown
+            && end.is_none_or(|end| unknown < end)
+        {
+            self.push(unknown, Target::Return(Action::ENOSYS));
+        }
+    }
+}
+
+/// A binary search for the range with the number in the accumulator.
+fn tree(ranges: &[Range<'_>], default: Action, arch: Architecture, assembler: &mut Assembler) -> Label {
+    match ranges {
+        [] => assembler.ret(default),
+        [Range { verdict: Target::Return(action), .. }] => assembler.ret(*action),
+        [Range { verdict: Target::Try(rules), start }] => {
+            let arch =
+                if arch == Architecture::X86_64 && start & X32_BIT != 0 { Architecture::X32 } else { arch };
+            attempts(rules, default, arch, assembler)
+        }
+        _ => {
+            let (below, above) = ranges.split_at(ranges.len() / 2);
+            let boundary = above[0].start;
+            let above = tree(above, default, arch, assembler);
+            let below = tree(below, default, arch, assembler);
+            assembler.branch(code::JUMP_GREATER_EQUAL, boundary, above, below)
+        }
+    }
+}
+
+/// Tries rules in their order, then returns the default.
+fn attempts(rules: &[Rule<'_>], default: Action, arch: Architecture, assembler: &mut Assembler) -> Label {
+    let mut otherwise = assembler.ret(default);
+    for rule in rules.iter().rev() {
+        let mut then = assembler.ret(rule.action);
+        for condition in rule.conditions.iter().rev() {
+            then = test(condition, then, otherwise, arch, assembler);
+        }
+        otherwise = then;
+    }
+    otherwise
+}
+
+/// One condition on one argument.
+fn test(
+    condition: &Condition,
+    yes: Label,
+    no: Label,
+    arch: Architecture,
+    assembler: &mut Assembler,
+) -> Label {
+    let words = Words::of(condition, arch);
+    match condition.operator {
+        Operator::Eq | Operator::MaskedEq => equal(&words, yes, no, assembler),
+        Operator::Ne => equal(&words, no, yes, assembler),
+        Operator::Gt => above(&words, code::JUMP_GREATER, yes, no, assembler),
+        Operator::Ge => above(&words, code::JUMP_GREATER_EQUAL, yes, no, assembler),
+        Operator::Lt => above(&words, code::JUMP_GREATER_EQUAL, no, yes, assembler),
+        Operator::Le => above(&words, code::JUMP_GREATER, no, yes, assembler),
+    }
+}
+
+/// The 32-bit words of a condition's argument: BPF compares no more at a time.
+struct Words {
+    low: Word,
+    /// `None` on an architecture whose arguments have 32 bits.
+    high: Option<Word>,
+}
+
+struct Word {
+    offset: u32,
+    value: u32,
+    mask: u32,
+}
+
+impl Words {
+    fn of(condition: &Condition, arch: Architecture) -> Self {
+        let offset = ARGUMENTS + 8 * u32::from(condition.argument);
+        let (low, high) = if arch.is_little_endian() { (0, 4) } else { (4, 0) };
+        let word = |offset, shift| Word {
+            offset,
+            value: half(condition.value, shift),
+            mask: half(condition.mask, shift),
+        };
+        Self { low: word(offset + low, 0), high: arch.is_64bit().then(|| word(offset + high, 32)) }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
+fn half(value: u64, shift: u32) -> u32 {
+    (value >> shift) as u32
+}
+
+/// `argument & mask == value`
+fn equal(words: &Words, yes: Label, no: Label, assembler: &mut Assembler) -> Label {
+    let low = equal_word(&words.low, yes, no, assembler);
+    words.high.as_ref().map_or(low, |high| equal_word(high, low, no, assembler))
+}
+
+fn equal_word(word: &Word, yes: Label, no: Label, assembler: &mut Assembler) -> Label {
+    let compared = match (word.mask, word.value) {
+        (0, _) => return yes,
+        (u32::MAX, value) => assembler.branch(code::JUMP_EQUAL, value, yes, no),
+        (mask, 0) => assembler.branch(code::JUMP_SET, mask, no, yes),
+        (mask, value) => {
+            let compared = assembler.branch(code::JUMP_EQUAL, value, yes, no);
+            assembler.then(code::AND, mask, compared)
+        }
+    };
+    assembler.then(code::LOAD, word.offset, compared)
+}
+
+/// `argument > value` or `>=`: the high words decide unless they are equal.
+fn above(words: &Words, comparison: u16, yes: Label, no: Label, assembler: &mut Assembler) -> Label {
+    let low = assembler.branch(comparison, words.low.value, yes, no);
+    let low = assembler.then(code::LOAD, words.low.offset, low);
+    let Some(high) = &words.high else { return low };
+    let tie = assembler.branch(code::JUMP_EQUAL, high.value, low, no);
+    let above = assembler.branch(code::JUMP_GREATER, high.value, yes, tie);
+    assembler.then(code::LOAD, high.offset, above)
+}

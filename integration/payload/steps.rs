@@ -1,0 +1,214 @@
+//! The steps, one word each: `verb:operand:operand`.
+
+use crate::{kernel, report};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use serde_json::{Map, Value, json};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Does the steps; the exit code is that of an `exit` step, else 0.
+pub fn run(steps: &[String]) -> ExitCode {
+    let mut probes = Map::new();
+    for step in steps {
+        let (verb, operand) = step.split_once(':').unwrap_or((step, ""));
+        match verb {
+            "report" => print(operand, &report::report(&probes)),
+            "echo" => println!("{operand}"),
+            "complain" => eprintln!("{operand}"),
+            "cat" => copy_stdin(),
+            "sleep" => std::thread::sleep(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
+            "exit" => return ExitCode::from(operand.parse::<u8>().unwrap_or(125)),
+            "raise" => raise(operand),
+            "signals" => print_signals(operand),
+            "label" => {
+                probes.insert("label".into(), operand.into());
+            }
+            _ => {
+                probes.insert(step.clone(), probe(verb, operand));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// To stdout, or appended to a file.
+fn print(path: &str, value: &Value) {
+    let written = if path.is_empty() {
+        writeln!(std::io::stdout(), "{value}")
+    } else {
+        OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| writeln!(file, "{value}"))
+    };
+    if let Err(error) = written {
+        eprintln!("payload: report {path}: {error}");
+    }
+}
+
+fn copy_stdin() {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
+        let mut stdout = std::io::stdout();
+        if stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn signals(operand: &str) -> SigSet {
+    operand.split(',').filter_map(|name| Signal::from_str(name).ok()).collect()
+}
+
+fn raise(operand: &str) {
+    if let Ok(signal) = Signal::from_str(operand) {
+        if let Err(errno) = nix::sys::signal::kill(nix::unistd::getpid(), signal) {
+            eprintln!("payload: raise {signal}: {errno}");
+        }
+    }
+}
+
+/// `signals:SIGTERM,SIGHUP`: prints each that comes; ends by SIGTERM with code 15.
+fn print_signals(operand: &str) {
+    let set = signals(operand);
+    if let Err(errno) = set.thread_block() {
+        eprintln!("payload: block {operand}: {errno}");
+        return;
+    }
+    println!("ready");
+    while let Ok(signal) = set.wait() {
+        if signal == Signal::SIGWINCH {
+            println!("SIGWINCH {:?}", kernel::window_size(0));
+        } else {
+            println!("{signal}");
+        }
+        if signal == Signal::SIGTERM {
+            return;
+        }
+    }
+}
+
+fn done<T>(result: std::io::Result<T>) -> Value {
+    match result {
+        Ok(_) => "ok".into(),
+        Err(error) => report::errno(&error).into(),
+    }
+}
+
+fn probe(verb: &str, operand: &str) -> Value {
+    let parts: Vec<&str> = operand.split(':').collect();
+    let part = |index: usize| parts.get(index).copied().unwrap_or_default();
+    let number = |index: usize| part(index).parse::<i64>().unwrap_or(0);
+    match verb {
+        "open" => {
+            let write = part(1).contains('w');
+            let options = OpenOptions::new()
+                .read(!write || part(1).contains('r'))
+                .write(write)
+                .custom_flags(libc::O_NOCTTY)
+                .to_owned();
+            done(options.open(part(0)))
+        }
+        "write" => done(
+            OpenOptions::new()
+                .write(true)
+                .open(part(0))
+                .and_then(|mut file| file.write_all(part(1).as_bytes())),
+        ),
+        "create" => done(fs::write(part(0), part(1))),
+        "mkdir" => done(fs::create_dir(part(0))),
+        "unlink" => done(fs::remove_file(part(0))),
+        "chown" => done(std::os::unix::fs::chown(part(0), u32::try_from(number(1)).ok(), None)),
+        "read" => match fs::read_to_string(part(0)) {
+            Ok(text) => text.trim_end().into(),
+            Err(error) => json!({ "error": report::errno(&error) }),
+        },
+        "list" => match fs::read_dir(part(0)) {
+            Ok(entries) => {
+                let mut names: Vec<_> =
+                    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+                names.sort();
+                names.into()
+            }
+            Err(error) => json!({ "error": report::errno(&error) }),
+        },
+        "link" => match fs::read_link(part(0)) {
+            Ok(target) => target.to_string_lossy().into(),
+            Err(error) => json!({ "error": report::errno(&error) }),
+        },
+        "stat" => report::stat(part(0).as_ref()),
+        "mount" => done(
+            nix::mount::mount(
+                Some("none"),
+                part(0),
+                Some("tmpfs"),
+                nix::mount::MsFlags::empty(),
+                None::<&str>,
+            )
+            .map_err(Into::into),
+        ),
+        "device" => device(part(0), number(1), number(2), part(3)),
+        "syscall" => {
+            let mut args = [0; 6];
+            for (index, arg) in args.iter_mut().enumerate() {
+                *arg = number(index + 1);
+            }
+            kernel::syscall(number(0), args).into()
+        }
+        "i386" => kernel::syscall_i386(i32::try_from(number(0)).unwrap_or(-1)).into(),
+        "fork" => {
+            let (born, stopped) = kernel::fork_bomb(usize::try_from(number(0)).unwrap_or(0));
+            json!({ "born": born, "stopped": stopped })
+        }
+        "spawn" => match std::process::Command::new(part(0)).args(&parts[1..]).output() {
+            Ok(output) => {
+                json!({ "code": output.status.code(), "stdout": String::from_utf8_lossy(&output.stdout) })
+            }
+            Err(error) => report::errno(&error).into(),
+        },
+        "setuid" => done(
+            nix::unistd::setuid(nix::unistd::Uid::from_raw(u32::try_from(number(0)).unwrap_or(0)))
+                .map_err(Into::into),
+        ),
+        "touch-memory" => {
+            let block = vec![1u8; usize::try_from(number(0)).unwrap_or(0) << 20];
+            std::hint::black_box(&block);
+            "ok".into()
+        }
+        "stdin" => {
+            let mut text = String::new();
+            match std::io::stdin().read_to_string(&mut text) {
+                Ok(_) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+                Err(error) => json!({ "error": report::errno(&error) }),
+            }
+        }
+        _ => json!({ "error": format!("no step {verb}") }),
+    }
+}
+
+/// Makes a node in the first of /tmp and / that takes one, opens it, removes it: `ok`, `mknod EPERM`, `open EPERM`.
+fn device(kind: &str, major: i64, minor: i64, access: &str) -> Value {
+    let path = format!("/tmp/device-{kind}-{major}-{minor}");
+    let flag = if kind == "b" { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
+    let rdev = makedev(u64::try_from(major).unwrap_or(0), u64::try_from(minor).unwrap_or(0));
+    if let Err(errno) = mknod(path.as_str(), flag, Mode::from_bits_truncate(0o600), rdev) {
+        return format!("mknod {errno:?}").into();
+    }
+    let write = access.contains('w') || access.is_empty();
+    let read = access.contains('r') || access.is_empty();
+    let opened = OpenOptions::new()
+        .read(read)
+        .write(write)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(&path);
+    let result = match opened {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => format!("open {}", report::errno(&error)),
+    };
+    match fs::remove_file(&path) {
+        Ok(()) => result.into(),
+        Err(error) => format!("{result}, unlink {}", report::errno(&error)).into(),
+    }
+}

@@ -11,7 +11,7 @@ use super::Cli;
 /// What belongs to the container (the command of exec, the options of ps) is left as it is.
 pub fn with_double_dashes(mut argv: Vec<OsString>) -> Vec<OsString> {
     // Nearly always there is none, and the walk below is not needed.
-    if argv.iter().skip(1).any(|word| is_candidate(word)) {
+    if argv.iter().skip(1).any(is_candidate) {
         let mut root = Cli::command();
         root.build();
         rewrite(&root, argv.get_mut(1..).unwrap_or_default());

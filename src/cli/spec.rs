@@ -23,7 +23,8 @@ impl Spec {
     /// Writes `config.json`; an existing one is never overwritten.
     pub fn execute(&self) -> Result<Status> {
         let path = self.bundle.join(spec::CONFIG);
-        let text = spec::template(self.rootless)?;
+        let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let text = spec::template(self.rootless.then_some(caller));
         write_new(&path, &text).with_context(|| format!("write {}", path.display()))?;
         Ok(Status::DONE)
     }

@@ -1,0 +1,428 @@
+//! JSON into the types of oci-spec.
+//!
+//! What engines write goes straight into the types. A document that does not fit, or in which the
+//! types cannot tell an absent value from a zero, takes the long way: as a tree it is adapted where
+//! the types are narrower than the specification (each case is a function below), and what then
+//! still does not fit is reported with its JSON path.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+
+use oci_spec::runtime::{Capability, LinuxDeviceType, Process, Spec};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
+
+use super::shape::{may_have_misplaced_array, misplaced_arrays};
+use super::validate::parse_semver;
+use super::{CONFIG, Finding, VERSION, ValidateOptions, none_in, validate};
+use crate::error::{Error, Result};
+
+/// Reads a whole config.json; see [`super::load`].
+pub fn parse(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
+    let mut spec = match serde_json::from_slice::<Spec>(json) {
+        Ok(spec) if !hides_absence(&spec) && !mentions_nul(json) && !may_have_misplaced_array(json) => spec,
+        Err(error) if is_final(&error) => return Err(unreadable(CONFIG, &error)),
+        _ => parse_as_tree(json, warnings)?,
+    };
+    empty_means_absent(&mut spec);
+    warn_of_newer_version(&spec, warnings);
+    Ok(spec)
+}
+
+/// Reads the process object that `exec --process` names.
+pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process> {
+    const FILE: &str = "process";
+    let mut process = tree(FILE, json)?;
+    let mut document = Document::default();
+    document.refuse_nul(&process, &mut String::new());
+    document.remove_misplaced_arrays(&mut process);
+    drop_nulls(&mut process);
+    adapt_process(&mut process, warnings, &mut document);
+    let parsed = document.read::<Process>(&mut process);
+    none_in(FILE, &document.findings)?;
+    parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))
+}
+
+/// By the letter a 1.4 document is for runtimes of 1.4 (config.md#specification-version). But engines
+/// write the version of their library, not that of what they use, and unknown members must be
+/// ignored (config.md#extensibility).
+fn warn_of_newer_version(spec: &Spec, warnings: &mut Vec<String>) {
+    let version = spec.version();
+    let newest = parse_semver(VERSION).map(|(_, minor, _)| minor);
+    if let Some((1, minor, _)) = parse_semver(version)
+        && newest.is_some_and(|newest| minor > newest)
+    {
+        warnings.push(format!(
+            "ociVersion: {version} is newer than {VERSION}, which berth knows; what is new in it is ignored"
+        ));
+    }
+}
+
+fn parse_as_tree(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
+    let mut root = tree(CONFIG, json)?;
+    let mut document = Document::default();
+    document.refuse_nul(&root, &mut String::new());
+    document.remove_misplaced_arrays(&mut root);
+    drop_nulls(&mut root);
+    if let Some(members) = root.as_object_mut() {
+        drop_other_platforms(members);
+    }
+    if let Some(process) = root.get_mut("process") {
+        adapt_process(process, warnings, &mut document);
+    }
+    if let Some(linux) = root.get_mut("linux") {
+        adapt_linux(linux, &mut document);
+    }
+    let spec = document.read::<Spec>(&mut root);
+    if let Some(spec) = &spec
+        && !document.findings.is_empty()
+    {
+        document.add_what_else_is_wrong(spec);
+    }
+    none_in(CONFIG, &document.findings)?;
+    spec.ok_or_else(|| Error::invalid(format!("{CONFIG}: is not a container's configuration")))
+}
+
+/// Whether another reading would say the same: not JSON, or a key twice. Readers disagree about
+/// which of two values counts, so whoever checked the document may have seen the other one.
+fn is_final(error: &serde_json::Error) -> bool {
+    !error.is_data() || error.to_string().starts_with("duplicate field")
+}
+
+fn unreadable(file: &str, error: &serde_json::Error) -> Error {
+    Error::invalid(format!("{file}: {error}"))
+}
+
+fn tree(file: &str, json: &[u8]) -> Result<Value> {
+    match serde_json::from_slice(json) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(Error::invalid(format!("{file}: must be a JSON object"))),
+        Err(error) => Err(unreadable(file, &error)),
+    }
+}
+
+/// Whether a zero in `spec` may stand for a value that was not there, where that differs.
+fn hides_absence(spec: &Spec) -> bool {
+    let rlimits = spec.process().as_ref().and_then(|process| process.rlimits().as_ref());
+    let linux = spec.linux().as_ref();
+    let pids = linux
+        .and_then(|l| l.resources().as_ref())
+        .and_then(|r| r.pids().as_ref())
+        .is_some_and(|p| p.limit() == 0);
+    let devices = linux.and_then(|linux| linux.devices().as_ref());
+    pids || rlimits
+        .is_some_and(|rlimits| rlimits.iter().any(|rlimit| rlimit.soft() == 0 || rlimit.hard() == 0))
+        || devices.is_some_and(|devices| {
+            devices.iter().any(|device| {
+                device.typ() != LinuxDeviceType::P && (device.major() == 0 || device.minor() == 0)
+            })
+        })
+        || linux.is_some_and(|linux| linux.intel_rdt().is_some())
+}
+
+/// Whether a string may contain NUL. No path, argument or option of the kernel can.
+fn mentions_nul(json: &[u8]) -> bool {
+    json.split(|byte| *byte == b'\\').skip(1).any(|tail| tail.starts_with(b"u0000"))
+}
+
+/// Go writes and reads absent members as null.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Sections that are not ours to understand, and two members that only oci-spec knows.
+fn drop_other_platforms(members: &mut Map<String, Value>) {
+    for name in ["solaris", "windows", "vm", "zos", "freebsd", "uidMappings", "gidMappings"] {
+        members.remove(name);
+    }
+}
+
+fn adapt_process(process: &mut Value, warnings: &mut Vec<String>, document: &mut Document) {
+    let Some(members) = process.as_object_mut() else { return };
+    // Without a user it is 0:0; oci-spec requires the member, the specification's schema does not.
+    members.entry("user").or_insert_with(|| Value::Object(Map::new()));
+    if let Some(Value::Object(sets)) = members.get_mut("capabilities") {
+        drop_unknown_capabilities(sets, warnings);
+    }
+    if let Some(Value::Array(rlimits)) = members.get("rlimits") {
+        document.require_members("process.rlimits", rlimits, &["soft", "hard"], |_| true);
+    }
+    if let Some(Value::Object(affinity)) = members.get_mut("execCPUAffinity") {
+        affinity.retain(|_, list| list != "");
+    }
+    if let Some(Value::Array(flags)) = process.pointer_mut("/scheduler/flags") {
+        flags.iter_mut().for_each(rename_scheduler_flag);
+    }
+}
+
+/// config.md#linux-process: "Any value which cannot be mapped to a relevant kernel interface […] MUST
+/// be logged as a warning".
+fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    for (set, names) in sets {
+        let Some(names) = names.as_array_mut() else { continue };
+        names.retain(|name| {
+            let unknown = name.is_string() && Capability::deserialize(name).is_err();
+            if unknown {
+                warnings.push(format!("process.capabilities.{set}: unknown capability {name} ignored"));
+            }
+            !unknown
+        });
+    }
+}
+
+/// oci-spec derives two flags' names wrongly from their variants.
+fn rename_scheduler_flag(flag: &mut Value) {
+    match flag.as_str() {
+        Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+        Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+        _ => {}
+    }
+}
+
+fn adapt_linux(linux: &mut Value, document: &mut Document) {
+    if let Some(Value::Array(devices)) = linux.get("devices") {
+        let has_number = |device: &Value| device.get("type").is_some_and(|typ| typ != "p");
+        document.require_members("linux.devices", devices, &["major", "minor"], has_number);
+    }
+    if let Some(Value::Object(rdt)) = linux.get_mut("intelRdt") {
+        rename(rdt, "enableCMT", "enableCmt");
+        rename(rdt, "enableMBM", "enableMbm");
+    }
+    let Some(Value::Object(resources)) = linux.get_mut("resources") else { return };
+    // Absent is "leave it alone" and 0 is a limit; oci-spec has 0 for both.
+    if resources.get("pids").is_some_and(|pids| pids.is_object() && pids.get("limit").is_none()) {
+        resources.remove("pids");
+    }
+    if let Some(Value::Array(rules)) = resources.get_mut("devices") {
+        // Go has "" where oci-spec has an absent value.
+        rules.iter_mut().filter_map(Value::as_object_mut).for_each(|rule| {
+            rule.retain(|name, member| name != "type" || member != "");
+        });
+    }
+    if let Some(Value::Array(limits)) = resources.get_mut("hugepageLimits") {
+        limits.iter_mut().filter_map(|limit| limit.get_mut("limit")).for_each(clamp_to_i64);
+    }
+}
+
+/// uint64 in the specification, i64 in oci-spec; no host has so many bytes that it made a difference.
+fn clamp_to_i64(limit: &mut Value) {
+    if limit.as_u64().is_some_and(|limit| limit > i64::MAX.unsigned_abs()) {
+        *limit = i64::MAX.into();
+    }
+}
+
+fn rename(members: &mut Map<String, Value>, from: &str, to: &str) {
+    if let Some(member) = members.remove(from) {
+        members.insert(to.into(), member);
+    }
+}
+
+/// Go's encoders leave out or write "" for the same thing, and its readers take it for absent.
+fn empty_means_absent(spec: &mut Spec) {
+    fn is_empty<T: AsRef<OsStr>>(member: &Option<T>) -> bool {
+        member.as_ref().is_some_and(|text| text.as_ref().is_empty())
+    }
+    macro_rules! clear {
+        ($owner:expr, $($get:ident $set:ident),+) => { $(if is_empty($owner.$get()) { $owner.$set(None); })+ };
+    }
+    clear!(spec, hostname set_hostname, domainname set_domainname);
+    if let Some(process) = spec.process_mut() {
+        clear!(process, apparmor_profile set_apparmor_profile, selinux_label set_selinux_label);
+    }
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        clear!(mount, typ set_typ, source set_source);
+    }
+    let Some(linux) = spec.linux_mut() else { return };
+    clear!(linux, cgroups_path set_cgroups_path, rootfs_propagation set_rootfs_propagation);
+    clear!(linux, mount_label set_mount_label);
+    for namespace in linux.namespaces_mut().iter_mut().flatten() {
+        clear!(namespace, path set_path);
+    }
+    if let Some(seccomp) = linux.seccomp_mut() {
+        clear!(seccomp, listener_path set_listener_path, listener_metadata set_listener_metadata);
+    }
+}
+
+/// A tree on its way into types.
+#[derive(Default)]
+struct Document {
+    findings: Vec<Finding>,
+    /// What was taken out of the tree so that the rest could be read: nothing is said about it twice.
+    removed: Vec<String>,
+}
+
+impl Document {
+    /// Reads `value`, taking out what does not fit. `None`: nothing is left to be read.
+    fn read<T: DeserializeOwned>(&mut self, value: &mut Value) -> Option<T> {
+        // Each round removes or adds a member, so this ends; the bound is for a document of nothing
+        // but errors, whose line nobody would read to its end.
+        for _ in 0..64 {
+            let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
+                Ok(typed) => return Some(typed),
+                Err(error) => error,
+            };
+            let steps: Vec<Step> = error.path().iter().map_while(Step::from).collect();
+            let message = error.into_inner().to_string();
+            let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            self.add(&path(&steps), &reword(&message));
+            let mended = match missing {
+                Some(name) => fill_in(value, &steps, name) || self.remove(value, &steps),
+                None => self.remove(value, &steps),
+            };
+            if !mended {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, path: &str, message: &str) {
+        self.findings.push(Finding { path: path.into(), section: "", message: message.into() });
+    }
+
+    /// Takes out the member that `steps` lead to; an element takes its whole array along, so that
+    /// the indexes of later findings stay those of the file.
+    fn remove(&mut self, value: &mut Value, steps: &[Step]) -> bool {
+        let members = steps.iter().take_while(|step| matches!(step, Step::Member(_))).count();
+        let Some((Step::Member(name), parents)) = steps[..members].split_last() else { return false };
+        let removed =
+            walk(value, parents).and_then(Value::as_object_mut).and_then(|members| members.remove(name));
+        self.removed.push(path(&steps[..members]));
+        removed.is_some()
+    }
+
+    /// A member that oci-spec would read as zero if it is not there.
+    fn require_members(
+        &mut self,
+        path: &str,
+        elements: &[Value],
+        names: &[&str],
+        needed: fn(&Value) -> bool,
+    ) {
+        for (index, element) in elements.iter().enumerate() {
+            for name in names {
+                if element.is_object() && needed(element) && element.get(name).is_none() {
+                    self.add(&format!("{path}[{index}]"), &format!("missing field `{name}`"));
+                }
+            }
+        }
+    }
+
+    fn remove_misplaced_arrays(&mut self, value: &mut Value) {
+        let mut paths = Vec::new();
+        misplaced_arrays(value, &mut Vec::new(), &mut |steps| paths.push(steps.to_vec()));
+        for steps in paths {
+            self.add(&path(&steps), "expected an object, found an array");
+            self.remove(value, &steps);
+        }
+    }
+
+    fn refuse_nul(&mut self, value: &Value, path: &mut String) {
+        let length = path.len();
+        match value {
+            Value::String(text) if text.contains('\0') => self.add(path, "contains a NUL character"),
+            Value::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    Step::Element(index).append_to(path);
+                    self.refuse_nul(element, path);
+                    path.truncate(length);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    Step::Member(name.clone()).append_to(path);
+                    self.refuse_nul(member, path);
+                    if name.contains('\0') {
+                        self.add(path, "contains a NUL character");
+                    }
+                    path.truncate(length);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_what_else_is_wrong(&mut self, spec: &Spec) {
+        let known = |finding: &Finding| self.removed.iter().any(|removed| finding.path.starts_with(removed));
+        let others: Vec<_> = validate(spec, &ValidateOptions::default())
+            .into_iter()
+            .filter(|finding| !known(finding))
+            .collect();
+        self.findings.extend(others);
+    }
+}
+
+/// Puts something in the place of the one member without which all of process could not be read.
+fn fill_in(value: &mut Value, steps: &[Step], name: &str) -> bool {
+    if name != "cwd" {
+        return false;
+    }
+    let members = walk(value, steps).and_then(Value::as_object_mut);
+    members.is_some_and(|members| members.insert(name.into(), "/".into()).is_none())
+}
+
+fn walk<'a>(value: &'a mut Value, steps: &[Step]) -> Option<&'a mut Value> {
+    steps.iter().try_fold(value, |value, step| match step {
+        Step::Member(name) => value.get_mut(name),
+        Step::Element(index) => value.get_mut(index),
+    })
+}
+
+/// One step of a JSON path.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Member(String),
+    Element(usize),
+}
+
+impl Step {
+    fn from(segment: &Segment) -> Option<Self> {
+        match segment {
+            Segment::Map { key } => Some(Self::Member(key.clone())),
+            Segment::Seq { index } => Some(Self::Element(*index)),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        }
+    }
+
+    fn append_to(&self, path: &mut String) {
+        let result = match self {
+            Self::Element(index) => write!(path, "[{index}]"),
+            Self::Member(name) if is_plain(name) && path.is_empty() => write!(path, "{name}"),
+            Self::Member(name) if is_plain(name) => write!(path, ".{name}"),
+            Self::Member(name) => write!(path, "[{name:?}]"),
+        };
+        debug_assert!(result.is_ok(), "a String takes all that is written");
+    }
+}
+
+fn path(steps: &[Step]) -> String {
+    let mut path = String::new();
+    steps.iter().for_each(|step| step.append_to(&mut path));
+    path
+}
+
+/// Whether a member's name can stand in a path without quotes; sysctls and annotations have dots.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+/// serde's message in the order in which people say it: what was expected, then what was found.
+fn reword(message: &str) -> String {
+    for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
+        if let Some((found, expected)) =
+            message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected "))
+        {
+            return format!("expected {expected}, found {found}");
+        }
+    }
+    message.replacen("unknown variant", "unknown value", 1)
+}

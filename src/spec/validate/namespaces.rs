@@ -1,0 +1,164 @@
+//! `linux.namespaces` and the members that need one of them.
+
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
+
+use super::{Config, Problems};
+
+/// The kernel takes this many lines in uid_map and gid_map (user_namespaces(7)).
+const MAX_ID_MAPPINGS: usize = 340;
+
+/// Longest name that sethostname(2) and setdomainname(2) take.
+const MAX_UTS_NAME: usize = 64;
+
+pub(super) fn unique(config: &Config, problems: &mut Problems) {
+    let namespaces = config.namespaces();
+    for (index, namespace) in namespaces.iter().enumerate() {
+        if namespaces[..index].iter().any(|earlier| earlier.typ() == namespace.typ()) {
+            let name = spec_name(namespace.typ());
+            problems.add(format!("linux.namespaces[{index}].type"), format!("{name} is there twice"));
+        }
+    }
+}
+
+/// The specification's word; oci-spec prints the file name below /proc/PID/ns.
+fn spec_name(typ: LinuxNamespaceType) -> String {
+    match typ {
+        LinuxNamespaceType::Mount => "mount".into(),
+        LinuxNamespaceType::Network => "network".into(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn paths(config: &Config, problems: &mut Problems) {
+    for (index, namespace) in config.namespaces().iter().enumerate() {
+        if let Some(path) = namespace.path() {
+            problems.need_absolute(format!("linux.namespaces[{index}].path"), path);
+        }
+    }
+}
+
+pub(super) fn rootless(config: &Config, problems: &mut Problems) {
+    if config.options.rootless && !config.has_namespace(LinuxNamespaceType::User) {
+        problems.add("linux.namespaces", "a caller who is not root needs a user namespace");
+    }
+}
+
+pub(super) fn hostname(config: &Config, problems: &mut Problems) {
+    uts_name(config, problems, "hostname", config.spec.hostname().as_deref());
+}
+
+pub(super) fn domainname(config: &Config, problems: &mut Problems) {
+    uts_name(config, problems, "domainname", config.spec.domainname().as_deref());
+}
+
+fn uts_name(config: &Config, problems: &mut Problems, member: &str, name: Option<&str>) {
+    let Some(name) = name else { return };
+    if !config.has_namespace(LinuxNamespaceType::Uts) {
+        problems.add(member, "needs a uts namespace");
+    }
+    if name.len() > MAX_UTS_NAME {
+        problems.add(member, format!("must be at most {MAX_UTS_NAME} bytes, not {}", name.len()));
+    }
+}
+
+/// Both mappings with a new user namespace, neither without one. With a path they are those of the
+/// namespace that is joined: engines repeat them.
+pub(super) fn id_mappings(config: &Config, problems: &mut Problems) {
+    let Some(linux) = config.linux() else { return };
+    let is_new = config.has_new_namespace(LinuxNamespaceType::User);
+    for (name, mappings) in [("uidMappings", linux.uid_mappings()), ("gidMappings", linux.gid_mappings())] {
+        let path = format!("linux.{name}");
+        let mappings = mappings.as_deref().unwrap_or_default();
+        if !mappings.is_empty() && !config.has_namespace(LinuxNamespaceType::User) {
+            problems.add(&path, "needs a user namespace");
+        }
+        if mappings.is_empty() && is_new {
+            problems.add(&path, "is required for a new user namespace");
+        }
+        if mappings.len() > MAX_ID_MAPPINGS {
+            problems
+                .add(&path, format!("must have at most {MAX_ID_MAPPINGS} entries, not {}", mappings.len()));
+        }
+        each_id_mapping(problems, &path, mappings);
+    }
+}
+
+fn each_id_mapping(problems: &mut Problems, path: &str, mappings: &[LinuxIdMapping]) {
+    for (index, mapping) in mappings.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        if mapping.size() == 0 {
+            problems.add(format!("{path}.size"), "must be greater than zero");
+        }
+        for (name, first) in [("containerID", mapping.container_id()), ("hostID", mapping.host_id())] {
+            if first.checked_add(mapping.size()).is_none() {
+                problems.add(format!("{path}.{name}"), "the range goes beyond the last id, 4294967294");
+            }
+        }
+        for earlier in &mappings[..index] {
+            let inside =
+                overlap(mapping.container_id(), mapping.size(), earlier.container_id(), earlier.size());
+            let outside = overlap(mapping.host_id(), mapping.size(), earlier.host_id(), earlier.size());
+            if inside || outside {
+                problems.add(&path, "overlaps with an earlier range");
+                break;
+            }
+        }
+    }
+}
+
+fn overlap(a: u32, a_size: u32, b: u32, b_size: u32) -> bool {
+    let end = |first: u32, size: u32| u64::from(first) + u64::from(size);
+    u64::from(a) < end(b, b_size) && u64::from(b) < end(a, a_size)
+}
+
+pub(super) fn time_offsets(config: &Config, problems: &mut Problems) {
+    let Some(offsets) = config.linux().and_then(|linux| linux.time_offsets().as_ref()) else { return };
+    if offsets.is_empty() {
+        return;
+    }
+    match config.namespace(LinuxNamespaceType::Time) {
+        None => problems.add("linux.timeOffsets", "needs a time namespace"),
+        Some(namespace) if namespace.path().is_some() => {
+            problems.add("linux.timeOffsets", "cannot be set in a time namespace that is joined");
+        }
+        Some(_) => {}
+    }
+    for (clock, offset) in offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            problems
+                .add("linux.timeOffsets", format!("unknown clock {clock:?}, expected monotonic or boottime"));
+        }
+        if offset.nanosecs().is_some_and(|nanoseconds| nanoseconds >= 1_000_000_000) {
+            problems.add(format!("linux.timeOffsets.{clock}.nanosecs"), "must be less than a second");
+        }
+    }
+}
+
+pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
+    let Some(devices) = config.linux().and_then(|linux| linux.net_devices().as_ref()) else { return };
+    if !devices.is_empty() && !config.has_namespace(LinuxNamespaceType::Network) {
+        problems.add("linux.netDevices", "needs a network namespace");
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for (host_name, device) in devices {
+        let name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host_name);
+        for name in [host_name.as_str(), name] {
+            if !is_device_name(name) {
+                problems.add("linux.netDevices", format!("{name:?} is not a name of a network device"));
+            }
+        }
+        if names.contains(&name) {
+            problems.add("linux.netDevices", format!("two devices are to be named {name:?}"));
+        }
+        names.push(name);
+    }
+}
+
+/// The kernel's dev_valid_name().
+fn is_device_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() < 16
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
+}

@@ -15,6 +15,7 @@ pub mod seccomp;
 pub mod socket;
 pub mod spawn;
 pub mod tty;
+pub mod xattr;
 
 use nix::errno::Errno;
 

@@ -1,0 +1,422 @@
+//! Makes what was planned: directories, limits, device filter.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::controllers;
+use super::devices::{List, Rules};
+use super::plan::Plan;
+use super::record::{Directory, Record, Version};
+use super::write::{Write, open_at, read_at, write_at};
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::{bpf, xattr};
+
+/// Marks a parent that we made only because a cgroupsPath leads through it. Whichever container
+/// leaves it last removes it; a parent without the mark is somebody else's. A mark in the kernel and
+/// not in a state file, because containers that start at the same time share parents.
+pub(super) const MARK_V1: &CStr = c"trusted.berth.parent";
+/// cgroup2 takes user attributes (Linux 5.7), which an unprivileged owner may set too.
+pub(super) const MARK_V2: &CStr = c"user.berth.parent";
+
+/// A `tasks` file of a v1 hierarchy, open for writing: a single-threaded process that writes "0" into
+/// it joins the cgroup. The kernel checks the rights of the opener, so that a container's init may
+/// write it after it has given up its own.
+#[derive(Debug)]
+pub struct TasksFile {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl TasksFile {
+    /// Moves the calling process here. Async-signal-safe except for the error's text.
+    ///
+    /// # Errors
+    /// ENOSPC for a cpuset without cpus or memory nodes; EINVAL for a realtime task without a runtime.
+    pub fn join(&self) -> Result<()> {
+        nix::unistd::write(&self.fd, b"0")
+            .map(drop)
+            .map_err(|errno| Error::syscall(format!("write({:?}, \"0\")", self.path), errno))
+    }
+
+    /// For errors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for TasksFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A container's cgroup, open for a process to be put in.
+#[derive(Debug)]
+pub struct Cgroup {
+    pub(super) record: Record,
+    pub(super) unified: Option<OwnedFd>,
+    pub(super) tasks: Vec<TasksFile>,
+    pub(super) late: Vec<Write>,
+}
+
+impl Cgroup {
+    /// The directory for clone3's CLONE_INTO_CGROUP; [`None`] without cgroup2.
+    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The v1 `tasks` files that the new process joins itself; empty on v2.
+    pub fn tasks(&self) -> &[TasksFile] {
+        &self.tasks
+    }
+
+    /// What was really made: without hierarchies that we have no right to and that no limit needs.
+    /// [`Record::is_some`] is false when the container stays in our own cgroup.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Writes the limits that would have refused the clone itself (`pids.max` 0 on v2). Call it when
+    /// init needs no more processes of its own.
+    pub fn seal(&self) -> Result<()> {
+        match (&self.unified, self.record.unified()) {
+            (Some(fd), Some(directory)) => {
+                self.late.iter().try_for_each(|write| write.apply(fd.as_fd(), &directory.host_path()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    /// Makes the cgroup with its limits, empty.
+    ///
+    /// A hierarchy in which we may not create (EACCES, EPERM, EROFS: an unprivileged caller, or
+    /// read-only cgroupfs in a container) is left out, unless a limit was asked of it.
+    ///
+    /// # Errors
+    /// A cgroup with processes or a frozen one is there already; a controller cannot be enabled; the
+    /// kernel refuses a value. Everything that was made is removed again.
+    pub fn create(&self) -> Result<Cgroup> {
+        let mut made = Vec::new();
+        let result = self.create_all(&mut made);
+        if result.is_err() {
+            let record = Record { directories: made, ..self.record.clone() };
+            // Nothing has run in them, so that this does not wait. The first error is the one to tell.
+            if let Err(error) = record.remove(std::time::Duration::ZERO) {
+                return result.map_err(|first| first.context(format!("(and then: {error})")));
+            }
+        }
+        result
+    }
+
+    /// `made`: the directories that were not there before.
+    fn create_all(&self, made: &mut Vec<Directory>) -> Result<Cgroup> {
+        let mut cgroup = Cgroup {
+            record: Record { directories: Vec::new(), ..self.record.clone() },
+            unified: None,
+            tasks: Vec::with_capacity(self.record.directories.len()),
+            late: self.late.clone(),
+        };
+        for directory in &self.record.directories {
+            let path = directory.host_path();
+            let (fd, new) = match self.make(directory) {
+                Ok(made) => made,
+                Err(error) if refused(&error) && self.is_dispensable(directory)? => continue,
+                Err(error) => return Err(error.context(format!("create cgroup {}", path.display()))),
+            };
+            if new {
+                made.push(directory.clone());
+            } else {
+                refuse_in_use(fd.as_fd(), &path)?;
+            }
+            self.limit(directory, fd.as_fd(), &path)?;
+            if directory.is_unified() {
+                cgroup.unified = Some(fd);
+            } else {
+                cgroup.tasks.push(open_tasks(fd.as_fd(), &path)?);
+            }
+            cgroup.record.directories.push(directory.clone());
+        }
+        Ok(cgroup)
+    }
+
+    /// Makes the directory and its parents; whether it is new.
+    fn make(&self, directory: &Directory) -> Result<(OwnedFd, bool)> {
+        let root = open_root(&directory.mountpoint)?;
+        // A parent that another container leaves at this moment can vanish under us: start again. It
+        // cannot go on for ever, because each round another container has to end.
+        for _ in 0..100 {
+            match self.make_once(root.as_fd(), directory) {
+                Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {}
+                result => return result,
+            }
+        }
+        self.make_once(root.as_fd(), directory)
+    }
+
+    fn make_once(&self, root: BorrowedFd<'_>, directory: &Directory) -> Result<(OwnedFd, bool)> {
+        make_parents(root, directory)?;
+        if directory.is_unified() && self.record.version == Version::V2 {
+            let wanted = self.writes.iter().chain(&self.late);
+            controllers::enable(root, directory, wanted)?;
+        }
+        let cpuset = directory.has("cpuset");
+        if cpuset && let Some(parent) = directory.path.parent() {
+            // Also parents that others made: one without cpus cannot give any to its children.
+            inherit_cpuset(root, parent)?;
+        }
+        let new = make_directory(root, &directory.path)?;
+        let fd = open_below(root, &directory.path)?;
+        if cpuset {
+            inherit_cpuset(root, &directory.path)?;
+        }
+        Ok((fd, new))
+    }
+
+    /// Applies the limits and the device filter that belong to this hierarchy.
+    fn limit(&self, directory: &Directory, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+        for write in &self.writes {
+            if self.belongs(write, directory) {
+                write.apply(fd, path)?;
+            }
+        }
+        if directory.has("devices") {
+            write_list(&self.devices, fd, path)
+        } else if directory.is_unified() && self.record.version == Version::V2 {
+            attach_filter(&self.devices, fd, path)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn belongs(&self, write: &Write, directory: &Directory) -> bool {
+        match self.record.version {
+            Version::V1 => directory.has(&write.controller),
+            Version::V2 => directory.is_unified(),
+        }
+    }
+
+    /// Whether the container can do without this hierarchy: no limit was asked of it, and it is not
+    /// the one that keeps a privileged container from the host's devices.
+    fn is_dispensable(&self, directory: &Directory) -> Result<bool> {
+        let limited = self.writes.iter().chain(&self.late).any(|write| self.belongs(write, directory));
+        let filters = directory.has("devices") || self.record.version == Version::V2;
+        Ok(!limited && (!filters || !devices_matter()?))
+    }
+}
+
+fn refused(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+}
+
+/// Whether a container of ours could open the host's devices if nothing filtered them. Without root
+/// in the initial user namespace it can make no device nodes, and the host's file modes hold for
+/// those that it finds; runc skips the filter in the same cases (fs2/devices.go, fs2.go).
+fn devices_matter() -> Result<bool> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(false);
+    }
+    match std::fs::read_to_string("/proc/self/uid_map") {
+        Ok(map) => Ok(map.split_ascii_whitespace().eq(["0", "0", "4294967295"])),
+        // A kernel without user namespaces.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Error::new(Code::Kernel, format!("read(/proc/self/uid_map): {error}"))),
+    }
+}
+
+fn open_root(mountpoint: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, mountpoint, flags, Mode::empty())
+        .map_err(|errno| Error::syscall(format!("open({mountpoint:?}, PATH|DIRECTORY)"), errno))
+}
+
+fn open_below(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(root, path, flags, Mode::empty())
+        .map_err(|errno| Error::syscall(format!("openat(cgroup, {path:?}, DIRECTORY)"), errno))
+}
+
+/// Whether it is new.
+fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+    match mkdirat(root, path, Mode::from_bits_truncate(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => {
+            let error = Error::syscall(format!("mkdirat(cgroup, {path:?})"), errno);
+            Err(match errno {
+                Errno::EACCES | Errno::EPERM | Errno::EROFS => error.remedy(
+                    "limits need a cgroup that is delegated to you; leave linux.resources out, or use --systemd-cgroup",
+                ),
+                Errno::EAGAIN => {
+                    error.remedy("a parent's cgroup.max.depth or cgroup.max.descendants is reached")
+                }
+                _ => error,
+            })
+        }
+    }
+}
+
+/// Makes and marks the parents that are missing.
+fn make_parents(root: BorrowedFd<'_>, directory: &Directory) -> Result<()> {
+    let Some(parent) = directory.path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    // Nearly always they are there.
+    if nix::unistd::faccessat(root, parent, nix::unistd::AccessFlags::F_OK, nix::fcntl::AtFlags::empty())
+        .is_ok()
+    {
+        return Ok(());
+    }
+    let mark = if directory.is_unified() { MARK_V2 } else { MARK_V1 };
+    let mut parents: Vec<&Path> = parent.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+    parents.reverse();
+    for parent in parents {
+        if make_directory(root, parent)? {
+            let fd = open_below(root, parent)?;
+            match xattr::set(fd.as_fd(), mark, b"") {
+                // An unmarked parent stays when it is empty, as with runc.
+                Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM) => {}
+                Err(errno) => {
+                    let call = format!("setxattr({parent:?}, {mark:?})");
+                    // Without its mark nobody would remove it.
+                    unlinkat(root, parent, UnlinkatFlags::RemoveDir)
+                        .map_err(|errno| Error::syscall(format!("rmdir({parent:?})"), errno))?;
+                    return Err(Error::syscall(call, errno));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives a v1 cpuset the cpus and memory nodes of its parents where it has none: the kernel lets no
+/// process into one without (ENOSPC), and a new one has none unless `cgroup.clone_children` is on.
+fn inherit_cpuset(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let mut line: Vec<&Path> = path.ancestors().collect();
+    line.reverse();
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let mut inherited = String::new();
+        for path in &line {
+            let name = path.join(file);
+            let shown = name.display().to_string();
+            let value = read_at(root, &shown)
+                .map_err(|errno| Error::syscall(format!("read(cpuset, {shown:?})"), errno))?;
+            if value.trim().is_empty() {
+                write_at(root, &shown, &inherited).map_err(|(call, errno)| {
+                    Error::syscall(format!("{call}(cpuset, {shown:?}, {inherited:?})"), errno)
+                })?;
+            } else {
+                value.trim().clone_into(&mut inherited);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A cgroup that was there before is taken over only if nothing is in it (as runc does): the limits
+/// of one container must not fall on the processes of another, nor must its end kill them.
+fn refuse_in_use(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let mut pids = std::collections::BTreeSet::new();
+    super::record::collect_pids(path, &mut pids)?;
+    if !pids.is_empty() {
+        let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
+        let what = format!(
+            "container's cgroup is not empty: {} has processes: pid {}",
+            path.display(),
+            pids.join(", ")
+        );
+        return Err(Error::new(Code::Exists, what).remedy("use another linux.cgroupsPath, or end them"));
+    }
+    let frozen = match read_at(fd, "freezer.state").or_else(|_| read_at(fd, "cgroup.events")) {
+        Ok(state) => state.lines().any(|line| line == "frozen 1" || line == "FROZEN" || line == "FREEZING"),
+        Err(Errno::ENOENT) => false,
+        Err(errno) => return Err(Error::syscall(format!("read({:?})", path.join("freezer.state")), errno)),
+    };
+    if frozen {
+        let what = format!("container's cgroup unexpectedly frozen: {}", path.display());
+        return Err(Error::new(Code::State, what).remedy("thaw it, or use another linux.cgroupsPath"));
+    }
+    Ok(())
+}
+
+fn open_tasks(fd: BorrowedFd<'_>, path: &Path) -> Result<TasksFile> {
+    let path = path.join("tasks");
+    open_at(fd, "tasks", OFlag::O_WRONLY)
+        .map(|fd| TasksFile { fd, path: path.clone() })
+        .map_err(|errno| Error::syscall(format!("open({path:?}, WRONLY)"), errno))
+}
+
+/// Brings a v1 devices list from what it is to what it shall be.
+fn write_list(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let target = rules.list()?;
+    let text = read_at(fd, "devices.list")
+        .map_err(|errno| Error::syscall(format!("read({:?})", path.join("devices.list")), errno))?;
+    let current = List::parse(&text).ok_or_else(|| {
+        Error::new(Code::Kernel, format!("{:?}: unknown line in {text:?}", path.join("devices.list")))
+    })?;
+    for (file, rule) in target.writes_from(&current) {
+        match write_at(fd, file, &rule) {
+            Ok(()) => {}
+            // Our own cgroup does not have it to give, and nobody asked for it.
+            Err((_, Errno::EPERM)) if file == "devices.allow" && List::is_default(&rule) => {}
+            Err((_, Errno::EPERM | Errno::EACCES)) if !devices_matter()? => return Ok(()),
+            Err((call, errno)) => {
+                let call = format!("{call}({:?}, {rule:?})", path.join(file));
+                return Err(Error::syscall(call, errno)
+                    .remedy("a cgroup cannot allow what its parent does not allow")
+                    .context("apply linux.resources.devices"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Loads the filter and attaches it to a v2 cgroup that has none.
+fn attach_filter(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let program = match bpf::load_device_filter(&rules.program()) {
+        Ok(program) => program,
+        Err(Errno::EPERM | Errno::EACCES) if !devices_matter()? => return Ok(()),
+        Err(errno) => {
+            return Err(Error::syscall("bpf(PROG_LOAD, CGROUP_DEVICE)", errno)
+                .remedy("the device filter needs CAP_BPF and a kernel with CONFIG_CGROUP_BPF")
+                .context("apply linux.resources.devices"));
+        }
+    };
+    match bpf::attach_device_filter(fd, program.as_fd(), None) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM | Errno::EACCES) if !devices_matter()? => Ok(()),
+        Err(errno) => {
+            Err(Error::syscall(format!("bpf(PROG_ATTACH, {path:?}, CGROUP_DEVICE|ALLOW_MULTI)"), errno))
+                .context("apply linux.resources.devices")
+        }
+    }
+}
+
+impl Record {
+    /// Opens the container's cgroup for one more process (exec).
+    ///
+    /// # Errors
+    /// The cgroup is gone: the container has ended.
+    pub fn open(&self) -> Result<Cgroup> {
+        let mut cgroup = Cgroup { record: self.clone(), unified: None, tasks: Vec::new(), late: Vec::new() };
+        for directory in &self.directories {
+            let path = directory.host_path();
+            let fd = directory
+                .open()?
+                .ok_or_else(|| Error::new(Code::State, format!("cgroup {} is gone", path.display())))?;
+            if directory.is_unified() {
+                cgroup.unified = Some(fd);
+            } else {
+                cgroup.tasks.push(open_tasks(fd.as_fd(), &path)?);
+            }
+        }
+        Ok(cgroup)
+    }
+}

@@ -1,0 +1,117 @@
+//! What will be created and written, worked out before anything is touched.
+
+use oci_spec::runtime::Linux;
+use serde::{Deserialize, Serialize};
+
+use super::devices::Rules;
+use super::layout::Layout;
+use super::path::place;
+use super::record::{Directory, Record, Version};
+use super::write::Write;
+use super::{v1, v2};
+use crate::error::{Error, Result};
+
+/// Who makes the cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// We do, through the file system.
+    Cgroupfs,
+    /// systemd does, as a transient scope.
+    Systemd,
+    /// Nobody: the container stays in our cgroup, without limits (crun's `--cgroup-manager disabled`).
+    Disabled,
+}
+
+/// The finished plan of a container's cgroup.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) record: Record,
+    /// In the order in which they are applied.
+    pub(super) writes: Vec<Write>,
+    /// Writes that would refuse the container's first process: `pids.max` 0 on v2.
+    pub(super) late: Vec<Write>,
+    pub(super) devices: Rules,
+}
+
+/// Plans the cgroup of container `id`. Pure.
+///
+/// # Errors
+/// A value that is out of range or has no counterpart on this host's cgroup version, and a wanted
+/// controller that is not mounted; each names the field.
+pub fn plan(
+    linux: Option<&Linux>,
+    id: &str,
+    layout: &Layout,
+    driver: Driver,
+    warnings: &mut Vec<String>,
+) -> Result<Plan> {
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let list = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    let devices = Rules::new(list)?;
+    let version = if layout.is_v2() { Version::V2 } else { Version::V1 };
+    let mut writes = match (resources, version) {
+        (None, _) => Vec::new(),
+        (Some(resources), Version::V2) => v2::writes(resources, warnings)?,
+        (Some(resources), Version::V1) => v1::writes(resources, warnings)?,
+    };
+    let mut record = Record { driver, version, directories: Vec::new() };
+    match driver {
+        Driver::Cgroupfs => {}
+        Driver::Systemd => {
+            return Err(Error::unsupported("the systemd cgroup driver is not there yet")
+                .remedy("leave out --systemd-cgroup"));
+        }
+        Driver::Disabled => {
+            if let Some(write) = writes.first() {
+                warnings.push(format!("{} and other limits are ignored: cgroups are disabled", write.field));
+            }
+            return Ok(Plan { record, writes: Vec::new(), late: Vec::new(), devices });
+        }
+    }
+    if version == Version::V1 {
+        refuse_unmounted(&writes, layout)?;
+        // With a devices hierarchy missing, the filter would silently not be there.
+        if !layout.v1.is_empty() && !layout.v1.iter().any(|h| h.has("devices")) {
+            return Err(unmounted("devices", "linux.resources.devices"));
+        }
+    }
+    for hierarchy in layout.v1.iter().chain(layout.unified.as_ref()) {
+        record.directories.push(Directory {
+            names: hierarchy.names.clone(),
+            mountpoint: hierarchy.mountpoint.clone(),
+            path: place(cgroups_path, id, hierarchy, version == Version::V2)?,
+        });
+    }
+    if let (true, Some(write)) = (record.directories.is_empty(), writes.first()) {
+        return Err(unmounted(&write.controller, &write.field));
+    }
+    // The kernel counts a process that is cloned into a cgroup against its limit, one that is moved
+    // it does not (cgroup-v2.rst, "PID").
+    let refuses_init =
+        |write: &Write| version == Version::V2 && write.file == "pids.max" && write.value == "0";
+    let late = writes.extract_if(.., |write| refuses_init(write)).collect();
+    Ok(Plan { record, writes, late, devices })
+}
+
+/// On v1 a controller that is not mounted cannot be had.
+fn refuse_unmounted(writes: &[Write], layout: &Layout) -> Result<()> {
+    let missing = |write: &&Write| !layout.v1.iter().any(|h| h.has(&write.controller));
+    match writes.iter().find(missing) {
+        Some(write) => Err(unmounted(&write.controller, &write.field)),
+        None => Ok(()),
+    }
+}
+
+fn unmounted(controller: &str, field: &str) -> Error {
+    Error::unsupported(format!("{field} needs the cgroup controller {controller}, which is not mounted"))
+        .remedy(format!("mount it (mount -t cgroup -o {controller} …), or leave the field out"))
+}
+
+impl Plan {
+    /// All that must be known to clean up after a crash; save it before [`Plan::create`].
+    pub fn record(&self) -> Record {
+        self.record.clone()
+    }
+}

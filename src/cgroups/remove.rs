@@ -1,0 +1,134 @@
+//! Removes a container's cgroup: also twice, also with cgroups nested in it, within a bounded time.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::create::{MARK_V1, MARK_V2};
+use super::record::{Directory, Record, collect_pids, tree};
+use super::wait::await_event;
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::xattr;
+
+impl Record {
+    /// Removes the container's cgroup in every hierarchy with all that are nested in it, and the
+    /// parents that only led to it. What is gone already is fine. Kills nothing; waits at most
+    /// `timeout` for processes that are about to end.
+    ///
+    /// The cgroup goes even if it was there before us: creating takes over only an empty one, and
+    /// engines that make it themselves (Kubernetes, Podman) rely on the runtime to remove it.
+    ///
+    /// # Errors
+    /// Processes are still in it; they are named. All that can be removed is removed first.
+    pub fn remove(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        // The unified hierarchy can be waited for, and when it is empty the others are, too.
+        let (unified, others): (Vec<_>, Vec<_>) = self.directories.iter().partition(|d| d.is_unified());
+        let mut result = Ok(());
+        for directory in unified.into_iter().chain(others) {
+            let removed = remove_directory(directory, deadline)
+                .with_context(|| format!("remove cgroup {}", directory.host_path().display()));
+            result = result.and(removed);
+        }
+        result
+    }
+}
+
+fn remove_directory(directory: &Directory, deadline: Instant) -> Result<()> {
+    let path = directory.host_path();
+    let mut pause = Duration::from_micros(50);
+    loop {
+        let blocked = match rmdir(&path) {
+            Ok(()) | Err(Errno::ENOENT) => return remove_parents(directory),
+            Err(Errno::EBUSY) => remove_tree(&path)?,
+            Err(errno) => return Err(Error::syscall(format!("rmdir({path:?})"), errno)),
+        };
+        if !blocked {
+            return remove_parents(directory);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(blockers(&path));
+        }
+        match directory.open()? {
+            Some(fd) if directory.is_unified() => {
+                await_event(fd.as_fd(), deadline, |events| events.lines().any(|line| line == "populated 0"))?;
+            }
+            // Nothing tells when a v1 cgroup becomes empty (but its release agent, which is not ours).
+            _ => {
+                std::thread::sleep(pause.min(left));
+                pause = (pause * 2).min(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// One pass over the tree, children first; whether something is still busy.
+fn remove_tree(path: &Path) -> Result<bool> {
+    let mut blocked = false;
+    for path in tree(path)?.iter().rev() {
+        match rmdir(path) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(Errno::EBUSY) => blocked = true,
+            Err(errno) => return Err(Error::syscall(format!("rmdir({path:?})"), errno)),
+        }
+    }
+    Ok(blocked)
+}
+
+/// Removes the parents that carry our mark, as far as they are empty.
+fn remove_parents(directory: &Directory) -> Result<()> {
+    let mark = if directory.is_unified() { MARK_V2 } else { MARK_V1 };
+    for parent in directory.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+        let path = directory.mountpoint.join(parent);
+        match xattr::exists(&path, mark) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => return Err(Error::syscall(format!("getxattr({path:?}, {mark:?})"), errno)),
+        }
+        match rmdir(&path) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            // Another container is still below it, and will remove it.
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) => return Ok(()),
+            Err(errno) => return Err(Error::syscall(format!("rmdir({path:?})"), errno)),
+        }
+    }
+    Ok(())
+}
+
+fn blockers(path: &Path) -> Error {
+    let mut pids = BTreeSet::new();
+    if let Err(error) = collect_pids(path, &mut pids) {
+        return error;
+    }
+    let names: Vec<String> = pids.iter().take(5).map(|pid| describe(*pid)).collect();
+    let rest = pids.len().saturating_sub(names.len());
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    if names.is_empty() {
+        return Error::syscall("rmdir", Errno::EBUSY)
+            .remedy("its processes are outside of this pid namespace, or the kernel still uses it");
+    }
+    Error::new(Code::State, format!("still in use by pid {}{more}", names.join(", ")))
+        .remedy("a process in state D or Z ends when its disk or its parent lets it")
+}
+
+/// `42 (sleep, state D)`, as far as /proc tells.
+fn describe(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name is in parentheses and may contain any character, parentheses too.
+    let name = stat.find('(').zip(stat.rfind(')')).map(|(from, to)| (&stat[from + 1..to], &stat[to..]));
+    match name {
+        Some((name, rest)) => format!("{pid} ({name}, state {})", rest.chars().nth(2).unwrap_or('?')),
+        None => pid.to_string(),
+    }
+}
+
+fn rmdir(path: &Path) -> nix::Result<()> {
+    unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir)
+}

@@ -2,10 +2,11 @@
 // JSON, checks nothing, sets no limit, no capability, no seccomp filter and no device, and keeps no
 // state. What a runtime takes longer than this is what its safety and its comfort cost.
 //
-//   floor [--steps] --cgroup DIR --rootfs DIR --namespaces FLAGS [--hostname NAME]
+//   floor [--steps] [--cgroup DIR] [--tasks DIR]... --rootfs DIR --namespaces FLAGS [--hostname NAME]
 //         [--mount TYPE SOURCE TARGET FLAGS DATA]... -- PROGRAM [ARGUMENT]...
 //
 // DIR of --cgroup is a cgroup2 directory; it is made, the child is cloned into it, it is removed.
+// DIR of --tasks is a directory of a v1 hierarchy; the child enters it by writing to its tasks file.
 // FLAGS are numbers of clone(2) and mount(2). TARGET lies below the rootfs and is written relative to
 // it ("dev/pts"). A directory that is missing on a tmpfs mounted before (dev/pts, dev/shm) is made.
 // A bind mount with further flags (ro, nosuid) is remounted, as the kernel demands.
@@ -31,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOUNTS_MAX = 64, STEPS_MAX = MOUNTS_MAX + 16 };
+enum { MOUNTS_MAX = 64, HIERARCHIES_MAX = 16, STEPS_MAX = MOUNTS_MAX + 16 };
 
 struct mount_entry {
     const char *type, *source, *target, *data;
@@ -63,6 +64,15 @@ static void fail(const char *what, const char *which) {
     _exit(125);
 }
 
+// "0" is the writer itself; a single-threaded process that moves itself by `tasks` takes no global lock.
+static void enter(const char *directory) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tasks", directory);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1) fail("enter", path);
+    close(fd);
+}
+
 static void mount_one(const struct mount_entry *m) {
     // The target is relative, and the working directory is the rootfs; no container is untrusted here.
     if (mkdir(m->target, 0755) < 0 && errno != EEXIST) fail("mkdir", m->target);
@@ -75,8 +85,10 @@ static void mount_one(const struct mount_entry *m) {
 }
 
 static void child(const char *rootfs, const char *hostname, const struct mount_entry *mounts, int count,
-                  char **argv) {
+                  const char **tasks, int hierarchies, char **argv) {
     step("clone3");
+    for (int i = 0; i < hierarchies; i++) enter(tasks[i]);
+    if (hierarchies) step("enter v1 cgroups");
     // Without this, pivot_root is refused on a shared root and the mounts would appear on the host.
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) fail("mount --make-rprivate", "/");
     step("rprivate");
@@ -98,12 +110,13 @@ static void child(const char *rootfs, const char *hostname, const struct mount_e
 int main(int argc, char **argv) {
     uint64_t start = now();
     struct mount_entry mounts[MOUNTS_MAX];
-    const char *cgroup = NULL, *rootfs = NULL, *hostname = NULL;
+    const char *tasks[HIERARCHIES_MAX], *cgroup = NULL, *rootfs = NULL, *hostname = NULL;
     unsigned long long namespaces = 0;
-    int count = 0, print = 0, i = 1;
+    int count = 0, hierarchies = 0, print = 0, i = 1;
     for (; i < argc && strcmp(argv[i], "--"); i++) {
         if (!strcmp(argv[i], "--steps")) print = 1;
         else if (!strcmp(argv[i], "--cgroup") && i + 1 < argc) cgroup = argv[++i];
+        else if (!strcmp(argv[i], "--tasks") && i + 1 < argc && hierarchies < HIERARCHIES_MAX) tasks[hierarchies++] = argv[++i];
         else if (!strcmp(argv[i], "--rootfs") && i + 1 < argc) rootfs = argv[++i];
         else if (!strcmp(argv[i], "--hostname") && i + 1 < argc) hostname = argv[++i];
         else if (!strcmp(argv[i], "--namespaces") && i + 1 < argc) namespaces = strtoull(argv[++i], NULL, 0);
@@ -119,8 +132,8 @@ int main(int argc, char **argv) {
             return 125;
         }
     }
-    if (!cgroup || !rootfs || i + 1 >= argc) {
-        fprintf(stderr, "floor: --cgroup, --rootfs and a program are needed\n");
+    if (!rootfs || i + 1 >= argc) {
+        fprintf(stderr, "floor: --rootfs and a program are needed\n");
         return 125;
     }
 
@@ -129,24 +142,31 @@ int main(int argc, char **argv) {
     if (steps == MAP_FAILED) fail("mmap", "steps");
     step_count = (int *)(steps + STEPS_MAX);
 
-    if (mkdir(cgroup, 0755) < 0) fail("mkdir", cgroup);
-    int directory = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (directory < 0) fail("open", cgroup);
+    int directory = -1;
+    if (cgroup) {
+        if (mkdir(cgroup, 0755) < 0) fail("mkdir", cgroup);
+        directory = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (directory < 0) fail("open", cgroup);
+    }
+    for (int t = 0; t < hierarchies; t++)
+        if (mkdir(tasks[t], 0755) < 0) fail("mkdir", tasks[t]);
     step("mkdir cgroup");
 
-    struct clone_args args = {
-        .flags = namespaces | CLONE_INTO_CGROUP,
-        .exit_signal = SIGCHLD,
-        .cgroup = (uint64_t)directory,
-    };
+    struct clone_args args = {.flags = namespaces, .exit_signal = SIGCHLD};
+    if (cgroup) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)directory;
+    }
     long pid = syscall(SYS_clone3, &args, sizeof args);
-    if (pid < 0) fail("clone3 into", cgroup);
-    if (pid == 0) child(rootfs, hostname, mounts, count, argv + i + 1);
+    if (pid < 0) fail("clone3", cgroup ? cgroup : "");
+    if (pid == 0) child(rootfs, hostname, mounts, count, tasks, hierarchies, argv + i + 1);
 
     int status;
     if (waitpid((pid_t)pid, &status, 0) < 0) fail("waitpid", "child");
     step("exec, run, exit");
-    if (rmdir(cgroup) < 0) fail("rmdir", cgroup);
+    if (cgroup && rmdir(cgroup) < 0) fail("rmdir", cgroup);
+    for (int t = 0; t < hierarchies; t++)
+        if (rmdir(tasks[t]) < 0) fail("rmdir", tasks[t]);
     step("rmdir cgroup");
 
     if (print) {

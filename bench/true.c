@@ -1,0 +1,2 @@
+// What the measured containers run: nothing.
+int main(void) { return 0; }

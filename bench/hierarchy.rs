@@ -76,7 +76,9 @@ impl Drop for Hierarchy {
     fn drop(&mut self) {
         let mut mounts = self.mounts.clone();
         // On a hybrid host a runtime may have used the cgroup2 mount beside the v1 ones.
-        mounts.extend(mounts_of("cgroup2").unwrap_or_default().into_iter().filter(|mount| !self.mounts.contains(mount)));
+        mounts.extend(
+            mounts_of("cgroup2").unwrap_or_default().into_iter().filter(|mount| !self.mounts.contains(mount)),
+        );
         for directory in mounts.iter().map(|mount| mount.join(&self.directory)).filter(|path| path.exists()) {
             remove_tree(&directory);
         }

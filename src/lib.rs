@@ -19,5 +19,6 @@ pub mod program;
 pub mod rootfs;
 pub mod seccomp;
 pub mod security;
+pub mod self_exe;
 pub mod spec;
 pub mod sys;

@@ -76,6 +76,19 @@ impl Cgroup {
         &self.tasks
     }
 
+    /// Moves a process into the unified hierarchy from outside, for a kernel that could not clone it
+    /// into there. Waits for an RCU grace period.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attach(&self, pid: nix::unistd::Pid) -> Result<()> {
+        match &self.unified {
+            Some(fd) => write_at(fd.as_fd(), "cgroup.procs", &pid.to_string())
+                .map_err(|(call, errno)| Error::syscall(format!("{call}(cgroup.procs, \"{pid}\")"), errno)),
+            None => Ok(()),
+        }
+    }
+
     /// What was really made: without hierarchies that we have no right to and that no limit needs.
     /// [`Record::is_some`] is false when the container stays in our own cgroup.
     pub fn record(&self) -> &Record {

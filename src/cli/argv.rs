@@ -71,6 +71,13 @@ fn takes_value(flag: &Arg) -> bool {
     flag.get_action().takes_values()
 }
 
+/// Whether a process of this command may get into a container: then it runs from a file that the
+/// container cannot write to ([`crate::self_exe`]). Found by the words alone, before the command line is
+/// parsed: a false alarm (`berth state run`) costs a millisecond and nothing else.
+pub fn enters_a_container(argv: &[OsString]) -> bool {
+    argv.iter().skip(1).any(|word| ["create", "run", "exec", "restore"].iter().any(|verb| word == verb))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Args;

@@ -34,7 +34,7 @@ use clap::{Parser, Subcommand};
 
 use crate::container::Host;
 use crate::error::{Call, Result};
-use crate::log;
+use crate::{log, self_exe};
 use global::Global;
 
 /// What follows `berth ` in `--version`: go-runc and moby parse lines with these prefixes, CRI-O
@@ -128,6 +128,8 @@ pub fn main() -> ExitCode {
 
 /// Parses, opens the log, runs the verb, prints its error once.
 fn run(argv: Vec<OsString>) -> u8 {
+    // Before anything else, or it would be done twice. A failure is told once the log is open.
+    let sealed = if argv::enters_a_container(&argv) { self_exe::ensure_unwritable() } else { Ok(()) };
     let argv = argv::with_double_dashes(argv);
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
@@ -137,7 +139,7 @@ fn run(argv: Vec<OsString>) -> u8 {
         log::error(&error);
         return 1;
     }
-    match cli.global.host().and_then(|host| cli.verb.execute(&host)) {
+    match sealed.and_then(|()| cli.global.host()).and_then(|host| cli.verb.execute(&host)) {
         Ok(status) => status,
         Err(error) => {
             log::error(&error);

@@ -1,1 +1,36 @@
-//! TODO-SKELETON
+//! The parent's side: what every command does with a container.
+//!
+//! `create` and `run` share one story, told in [`birth`]; what is known between two calls is in
+//! [`state`]; [`status`] asks the kernel what has become of a container.
+
+mod birth;
+pub mod create;
+mod delete;
+mod foreground;
+mod identity;
+mod kill;
+mod notify_engine;
+mod plan;
+pub mod run;
+mod start;
+pub mod state;
+pub mod status;
+
+pub use delete::delete;
+pub use kill::kill;
+pub use start::start;
+pub use state::StateRoot;
+pub use status::{StateView, Status, list, state};
+
+use crate::cgroups::Driver;
+
+/// Where and how this call of berth works: the global flags, understood.
+#[derive(Debug)]
+pub struct Host {
+    /// `--root`.
+    pub root: StateRoot,
+    /// `--systemd-cgroup`, `--cgroup-manager`.
+    pub driver: Driver,
+    /// `--rootless true|false`; None for auto.
+    pub rootless: Option<bool>,
+}

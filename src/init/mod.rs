@@ -1,1 +1,376 @@
-//! TODO-SKELETON
+//! The child's side: the birth of a container, told top to bottom in [`be_born`].
+//!
+//! Init is a clone of the parent: it has the finished [`Plan`] in its memory and parses nothing. It
+//! has lost its hold on the parent when [`sync`] says so, and on the host when it executes the
+//! container's program.
+
+mod cwd;
+pub mod gate;
+pub mod sync;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use oci_spec::runtime::Hook;
+use serde::Serialize;
+
+use crate::cgroups::TasksFile;
+use crate::error::{Call, Context, Error, Result};
+use crate::namespaces::{self, Kind};
+use crate::sys::procfs::Procfs;
+use crate::sys::{process, socket, tty};
+use crate::{hooks, program, rootfs, seccomp, security};
+use sync::{FromInit, FromParent, InitEnd};
+
+/// All that init does, finished before it exists.
+pub struct Plan {
+    /// What is made, what is joined.
+    pub namespaces: namespaces::Plan,
+    /// For the uts namespace.
+    pub hostname: Option<String>,
+    /// For the uts namespace.
+    pub domainname: Option<String>,
+    /// Mounts, devices, masks, root.
+    pub rootfs: rootfs::Plan,
+    /// Ids, capabilities, limits, labels.
+    pub security: security::Plan,
+    /// The filter, compiled.
+    pub seccomp: Option<seccomp::Program>,
+    /// `process.args`; not empty.
+    pub args: Vec<String>,
+    /// `process.env`.
+    pub env: Vec<String>,
+    /// `process.cwd`.
+    pub cwd: PathBuf,
+    /// Some when the process gets a terminal.
+    pub terminal: Option<Terminal>,
+    /// Prestart or createRuntime hooks wait for the mounts.
+    pub runtime_hooks: bool,
+    /// Run in the container's namespaces before pivot_root.
+    pub create_container: Vec<Hook>,
+    /// Run in the container right before its program.
+    pub start_container: Vec<Hook>,
+    /// The state that hooks read.
+    pub state: OciState,
+    /// Whether AppArmor is on.
+    pub apparmor: bool,
+    /// The id after which the session keyring is named; None to stay in the caller's.
+    pub keyring: Option<String>,
+    /// How many descriptors after stderr the program inherits.
+    pub preserve_fds: u32,
+}
+
+impl Plan {
+    /// What has to outlive the drop of capabilities, so that the filter can be loaded last.
+    fn right_for_seccomp(&self) -> u64 {
+        if self.seccomp.is_some() && !self.security.no_new_privileges { security::SECCOMP_RIGHT } else { 0 }
+    }
+}
+
+/// The terminal of the container's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// `process.consoleSize`.
+    pub size: Option<tty::Size>,
+}
+
+/// The state as the spec has it for hooks (runtime.md, State).
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState {
+    /// Version of the runtime-spec.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// `creating`, `created`, `running` or `stopped`.
+    pub status: String,
+    /// As the reader's pid namespace numbers it; left out once there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pid: i32,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Those of config.json.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(pid: &i32) -> bool {
+    *pid == 0
+}
+
+impl OciState {
+    /// The JSON text.
+    ///
+    /// # Errors
+    /// A path that is no Unicode.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|error| Error::invalid(format!("encode the state: {error}")))
+    }
+}
+
+/// What a newborn holds of the world outside.
+pub struct Newborn<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// The parent; None once it has gone its way.
+    pub parent: Option<InitEnd>,
+    /// Some when `start` comes by a later call; None when the parent says it.
+    pub gate: Option<gate::Waiting>,
+    /// Namespaces to join; the pid namespace is entered already.
+    pub joined: namespaces::Opened,
+    /// The cgroup v1 files to write oneself into.
+    pub tasks: &'a [TasksFile],
+    /// The engine's console socket; without it the terminal goes to the parent.
+    pub console_socket: Option<OwnedFd>,
+}
+
+impl Newborn<'_> {
+    fn say(&self, message: &FromInit, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        self.parent.as_ref().map_or(Ok(()), |parent| parent.send(message, fd))
+    }
+
+    fn expect(&self, word: FromParent) -> Result<()> {
+        self.parent.as_ref().map_or(Ok(()), |parent| parent.expect(word))
+    }
+}
+
+/// Becomes the container, or tells whoever waits why not. Never returns.
+pub fn run(mut newborn: Newborn<'_>) -> ! {
+    let Err(error) = be_born(&mut newborn);
+    // Until the container is created the parent listens, afterwards whoever called `start`. When
+    // neither can be told there is nobody else; the exit status alone says that it did not start.
+    let told = match (newborn.parent, newborn.gate) {
+        (Some(parent), _) => parent.send(&FromInit::Failed(error), None),
+        (None, Some(gate)) => gate.refuse(&error),
+        (None, None) => Ok(()),
+    };
+    process::exit_now(if told.is_ok() { 1 } else { 2 })
+}
+
+fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
+    let plan = newborn.plan;
+
+    // First of all: a parent that dies from here on takes us with it, so that a killed `create`
+    // leaves no process. The end of the channel covers the instant before.
+    process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    process::reset_signals()?;
+    nix::unistd::setsid().call(|| "setsid".into())?;
+
+    // Before any other step: the rights over all else come from the user namespace.
+    newborn.joined.enter()?;
+    if plan.namespaces.has(Kind::User) {
+        if plan.namespaces.creates(Kind::User) {
+            newborn.expect(FromParent::IdsMapped)?;
+        }
+        become_root()?;
+        // The change of ids has cleared it.
+        process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    }
+
+    // Before the cgroup namespace is made: the cgroup we are in then is the root that it shows.
+    newborn.tasks.iter().try_for_each(TasksFile::join)?;
+    plan.namespaces.unshare_cgroup()?;
+    set_up_namespaces(plan)?;
+
+    // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
+    let procfs = Procfs::host()?;
+    plan.security.write_sysctls(procfs.as_fd())?;
+
+    let root = plan.rootfs.build()?;
+    let terminal = match plan.terminal {
+        Some(terminal) => Some(open_terminal(newborn, &root, terminal)?),
+        None => None,
+    };
+    if plan.runtime_hooks {
+        newborn.say(&FromInit::Mounted, None)?;
+        newborn.expect(FromParent::HooksDone)?;
+    }
+    // After createRuntime, and with the host's paths still in reach (config.md#createcontainer-hooks).
+    run_hooks(plan, hooks::Kind::CreateContainer, &plan.create_container, "creating")?;
+    root.enter(&plan.rootfs)?;
+
+    // From here on nothing but the container's own files is in sight.
+    if let Some(slave) = terminal {
+        become_session_leader_of(slave.as_fd())?;
+    }
+    give_up_rights(plan, procfs.as_fd())?;
+    let program = Program::find(plan)?;
+
+    newborn.say(&FromInit::Ready, None)?;
+    newborn.expect(FromParent::Start)?;
+    // The parent has written down that the container exists: from now on it may end without us.
+    process::set_parent_death_signal(None)?;
+    if newborn.gate.is_some() {
+        newborn.parent = None;
+    }
+    if let Some(gate) = &newborn.gate {
+        gate.wait()?;
+    }
+    run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
+    program.execute(plan)
+}
+
+/// Becomes the root of the user namespace. One that does not map root is left as it is: what needs
+/// no more than capabilities works, and for the rest the kernel's answer says why.
+fn become_root() -> Result<()> {
+    let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+    match nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid)) {
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno).call(|| "setresuid(0)".into()).context("become root of the user namespace"),
+    }
+}
+
+/// Names, clocks and loopback: what can only be set from inside.
+fn set_up_namespaces(plan: &Plan) -> Result<()> {
+    let namespaces = &plan.namespaces;
+    if let Some(offsets) = &namespaces.time_offsets
+        && namespaces.sets_clocks()
+        && namespaces.creates(Kind::User)
+    {
+        // Dropped, not restored: execve moves us into it.
+        drop(namespaces::unshare_time(offsets, Procfs::host()?.as_fd())?);
+    }
+    if let Some(name) = &plan.hostname {
+        namespaces::set_hostname(name)?;
+    }
+    if let Some(name) = &plan.domainname {
+        namespaces::set_domainname(name)?;
+    }
+    if namespaces.creates(Kind::Network) {
+        namespaces::bring_up_loopback()?;
+    }
+    Ok(())
+}
+
+/// Opens a pty of the container's own devpts, hands its master over, and returns its slave.
+fn open_terminal(newborn: &Newborn<'_>, root: &rootfs::Root, terminal: Terminal) -> Result<OwnedFd> {
+    let open = || -> Result<OwnedFd> {
+        let (master, slave) = root.open_pty()?;
+        if let Some(size) = terminal.size {
+            tty::set_size(slave.as_fd(), size)?;
+        }
+        root.bind_console(slave.as_fd())?;
+        match &newborn.console_socket {
+            // The payload is the name; engines read only the descriptor.
+            Some(socket) => socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_raw_fd()])?,
+            None => newborn.say(&FromInit::Terminal, Some(master.as_fd()))?,
+        }
+        Ok(slave)
+    };
+    open().context("give the process a terminal")
+}
+
+/// The terminal becomes stdin, stdout and stderr and the controlling terminal of our session.
+fn become_session_leader_of(slave: BorrowedFd<'_>) -> Result<()> {
+    tty::set_controlling(slave)?;
+    nix::unistd::dup2_stdin(slave).call(|| "dup2(terminal, 0)".into())?;
+    nix::unistd::dup2_stdout(slave).call(|| "dup2(terminal, 1)".into())?;
+    nix::unistd::dup2_stderr(slave).call(|| "dup2(terminal, 2)".into())
+}
+
+fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    // In the container's pid namespace: the number that the hook itself can use.
+    let state = OciState { status: status.into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
+    let state = state.to_json()?;
+    list.iter().try_for_each(|hook| hooks::run(kind, hook, &hooks::Setting::captured(&state)))
+}
+
+/// Takes away what the container's process must not have. The order inside is explained in
+/// [`security`].
+fn give_up_rights(plan: &Plan, procfs: BorrowedFd<'_>) -> Result<()> {
+    let security = &plan.security;
+    security.set_oom_score_adj(procfs)?;
+    security.set_rlimits(nix::unistd::Pid::from_raw(0))?;
+    if let Some(id) = &plan.keyring {
+        let other_users = plan.namespaces.has(Kind::User);
+        security::join_session_keyring(id, security.selinux_label.as_deref(), other_users, procfs)?;
+    }
+    security.set_exec_labels(procfs, plan.apparmor)?;
+    security.set_scheduler()?;
+    security.set_io_priority()?;
+    security.set_memory_policy()?;
+    security.set_personality()?;
+    security.set_umask();
+    security.set_no_new_privileges()?;
+    let entered = cwd::enter_as_root(&plan.cwd)?;
+    security.own_stdio()?;
+    security.drop_bounding()?;
+    security.become_user(procfs)?;
+    // The change of ids has cleared it.
+    process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    security.set_capabilities(plan.right_for_seccomp())?;
+    if !entered {
+        cwd::enter_as_user(&plan.cwd)?;
+    }
+    cwd::check_inside_root()
+}
+
+/// execve's arguments, made before the filter is loaded: memory may need a system call.
+struct Program {
+    path: PathBuf,
+    c_path: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Program {
+    fn find(plan: &Plan) -> Result<Self> {
+        let env = environment(plan)?;
+        let command = plan.args.first().ok_or_else(|| Error::invalid("process.args: is empty"))?;
+        let path = program::find(command, &env)?;
+        let c_string = |text: &[u8]| {
+            CString::new(text).map_err(|_| Error::invalid("process.args or process.env: contains a NUL byte"))
+        };
+        let c_strings =
+            |list: &[String]| list.iter().map(|text| c_string(text.as_bytes())).collect::<Result<_>>();
+        Ok(Self {
+            c_path: c_string(path.as_os_str().as_bytes())?,
+            argv: c_strings(&plan.args)?,
+            env: c_strings(&env)?,
+            path,
+        })
+    }
+
+    /// Nothing may come after the filter but execve: a profile need not allow anything else.
+    fn execute(&self, plan: &Plan) -> Result<Infallible> {
+        // Whatever else is open ends here (CVE-2024-21626); what the caller preserves stays.
+        process::cloexec_from(3 + i32::try_from(plan.preserve_fds).unwrap_or(i32::MAX - 3))?;
+        if let Some(filter) = &plan.seccomp {
+            if !plan.security.no_new_privileges {
+                plan.security.raise(security::SECCOMP_RIGHT)?;
+            }
+            filter.install().context("load the seccomp filter")?;
+        }
+        let Err(errno) = nix::unistd::execve(&self.c_path, &self.argv, &self.env);
+        Err(program::diagnose(&self.path, errno))
+    }
+}
+
+/// `process.env` and HOME, which only the container's own passwd knows.
+fn environment(plan: &Plan) -> Result<Vec<String>> {
+    let passwd = if plan.env.iter().any(|entry| entry.len() > 5 && entry.starts_with("HOME=")) {
+        None
+    } else {
+        match std::fs::read("/etc/passwd") {
+            Ok(text) => Some(text),
+            // The user may have no right to read it, or the image no such file.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOTDIR)) =>
+            {
+                None
+            }
+            Err(error) => return Err(error).call(|| "read(/etc/passwd)".into()),
+        }
+    };
+    Ok(security::environment(&plan.env, passwd.as_deref(), plan.security.user.uid))
+}

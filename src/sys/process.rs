@@ -1,6 +1,6 @@
 //! Processes: clone3, pidfd, signals of the caller's own, leaving without destructors.
 
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -109,7 +109,8 @@ pub fn clone3_through(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side> {
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())?;
+    let (reader, writer) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())?;
     let helper = match clone3(libc::CLONE_FILES as u64, None)? {
         Side::Parent { child, .. } => child,
         Side::Child => match prepare().and_then(|()| clone3(flags | libc::CLONE_PARENT as u64, cgroup)) {
@@ -135,7 +136,9 @@ pub fn clone3_through(
             Ok(Side::Parent { child: Child { pid: Pid::from_raw(pid), pidfd }, in_cgroup })
         }
         Ok(Report::Failed(error)) => Err(error),
-        Err(_) => Err(Error::new(crate::error::Code::Kernel, "the helper that joins the user namespace was killed")),
+        Err(_) => {
+            Err(Error::new(crate::error::Code::Kernel, "the helper that joins the user namespace was killed"))
+        }
     }
 }
 
@@ -166,7 +169,8 @@ pub fn set_undumpable() -> Result<()> {
 fn clone_before_5_3(flags: u64, pidfd: &mut RawFd) -> Result<libc::c_long> {
     let flags = flags | libc::CLONE_PIDFD as u64 | exit_signal(flags);
     // SAFETY: as in clone3: no shared memory, no new stack; the pidfd is stored where parent_tid points.
-    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, std::ptr::from_mut(pidfd), 0usize, 0usize) };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, std::ptr::from_mut(pidfd), 0usize, 0usize) };
     cvt(ret).call(|| format!("clone({})", describe_flags(flags)))
 }
 
@@ -315,7 +319,9 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
     }
     for entry in std::fs::read_dir("/proc/self/fd").call(|| "opendir(\"/proc/self/fd\")".into())? {
         let entry = entry.call(|| "readdir(\"/proc/self/fd\")".into())?;
-        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
         if fd < first {
             continue;
         }
@@ -329,8 +335,8 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
 }
 
 /// execveat(fd, "", AT_EMPTY_PATH): runs the program that `fd` refers to. Returns only on failure.
-pub fn execveat_fd(fd: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
-    let pointers = |list: &[&CStr]| -> Vec<*const libc::c_char> {
+pub fn execveat_fd(fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
     };
     let (argv, envp) = (pointers(argv), pointers(envp));
@@ -346,6 +352,26 @@ pub fn execveat_fd(fd: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno 
         )
     };
     Errno::last()
+}
+
+/// getcwd(2) as the kernel answers: a directory outside of the caller's root begins with
+/// `(unreachable)`. The C library would hide that by walking up the tree itself.
+///
+/// # Errors
+/// ENOENT when the directory has been removed.
+pub fn raw_getcwd() -> nix::Result<Vec<u8>> {
+    let mut buffer = vec![0_u8; libc::PATH_MAX.unsigned_abs() as usize];
+    // SAFETY: the kernel writes at most the length given into the buffer, with the final NUL.
+    let length = cvt(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    buffer.truncate(usize::try_from(length).unwrap_or(0).saturating_sub(1));
+    Ok(buffer)
+}
+
+/// Whether a descriptor is open and would survive execve(2).
+pub fn is_inheritable(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD only asks.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Takes a descriptor number that was inherited (stdin to stderr, `--preserve-fds`) as borrowed.

@@ -1,0 +1,290 @@
+//! How a container comes to be: the parent's script, shared by `create` and `run`.
+//!
+//! The order is the architecture's: all that can fail without touching the host comes first, the
+//! claim on the id second, and from the claim on every failure undoes what was made.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::create::CreateOptions;
+use super::identity::ProcessId;
+use super::plan::{self, Planned};
+use super::state::{Lock, Record, StateDir};
+use super::{Host, delete, notify_engine};
+use crate::cgroups::Cgroup;
+use crate::error::{Call, Code, Context, Error, Result};
+use crate::hooks;
+use crate::init::sync::{self, FromInit, FromParent, InitEnd, ParentEnd};
+use crate::init::{self, Newborn, gate};
+use crate::log;
+use crate::namespaces::{self, Kind};
+use crate::sys::process::{self, Child, Side, Whom};
+use crate::sys::procfs::Procfs;
+
+/// When the container's program is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// By a later `start`.
+    Later,
+    /// At once; nobody waits for its end.
+    NowDetached,
+    /// At once; the caller waits and relays the terminal.
+    NowInForeground,
+}
+
+/// A container that is created, or that runs already.
+pub struct Born {
+    /// Its state directory.
+    pub dir: StateDir,
+    /// Our hold on it.
+    pub lock: Lock,
+    /// What its `state.json` says.
+    pub record: Record,
+    /// Its first process.
+    pub init: Child,
+    /// In the foreground: the terminal's master, and whether config.json gives its size.
+    pub terminal: Option<(OwnedFd, bool)>,
+}
+
+impl Born {
+    /// Removes everything again because of `error`, which is given back; what could not be removed is
+    /// said with it.
+    pub fn remove_after(&self, error: Error) -> Error {
+        undo(&self.dir, &self.record, Some(&self.init), error)
+    }
+}
+
+/// Makes a container.
+///
+/// # Errors
+/// The bundle is wrong, the id is in use, or the host refuses something; nothing is left behind.
+pub fn bear(host: &Host, id: &str, options: &CreateOptions, start: Start) -> Result<Born> {
+    let planned = plan::make(host, id, options, start)?;
+    let (dir, lock) = host.root.claim(id)?;
+    let record = planned.record(id);
+    let mut birth = Birth { planned, dir, lock: Some(lock), record, options, start, init: None };
+    match birth.go() {
+        Ok((lock, init, terminal)) => Ok(Born { dir: birth.dir, lock, record: birth.record, init, terminal }),
+        Err(error) => Err(undo(&birth.dir, &birth.record, birth.init.as_ref(), error)),
+    }
+}
+
+/// A birth under way.
+struct Birth<'a> {
+    planned: Planned,
+    dir: StateDir,
+    lock: Option<Lock>,
+    record: Record,
+    options: &'a CreateOptions,
+    start: Start,
+    init: Option<Child>,
+}
+
+type Terminal = Option<(OwnedFd, bool)>;
+
+impl Birth<'_> {
+    fn go(&mut self) -> Result<(Lock, Child, Terminal)> {
+        // Before anything of it exists: a crash from here on leaves something that can be found.
+        self.dir.write(&self.record)?;
+        self.dir.save_config(&self.planned.config)?;
+
+        let (channel, cgroup) = self.clone_init()?;
+        let terminal = self.attend(&channel)?;
+        // Init makes no more processes of its own, so limits that forbid them may come.
+        cgroup.seal().context("limit the cgroup")?;
+
+        // Init waits for this word; it must not live on without a trace of it.
+        self.record.complete = true;
+        self.note_init()?;
+        if let (Some(path), Some(init)) = (&self.options.pid_file, &self.init) {
+            notify_engine::write_pid_file(path, init.pid)?;
+        }
+        if let (Some(path), Some(init)) = (&self.options.pidfd_socket, &self.init) {
+            notify_engine::send_pidfd(path, init)?;
+        }
+        // The engine learns of the container now, so that a program that ends at once is no surprise.
+        channel.send(FromParent::Start).or_else(|error| self.prefer_last_words(&channel, error))?;
+        self.hear_until_end(&channel)?;
+        match (self.lock.take(), self.init.take()) {
+            (Some(lock), Some(init)) => Ok((lock, init, terminal)),
+            _ => Err(Error::new(Code::State, "init was never made")),
+        }
+    }
+
+    /// Makes the cgroup and init in it.
+    fn clone_init(&mut self) -> Result<(ParentEnd, Cgroup)> {
+        let namespaces = &self.planned.init.namespaces;
+        let gate = match self.start {
+            Start::Later => Some(gate::make(&self.dir)?),
+            Start::NowDetached | Start::NowInForeground => None,
+        };
+        let console_socket = match &self.options.console_socket {
+            Some(path) => Some(notify_engine::connect_console(path)?),
+            None => None,
+        };
+        let mut joined = namespaces.open()?;
+        // Last of the preparations: what fails before it leaves no cgroup to remove.
+        let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
+        self.record.cgroup = cgroup.record().clone();
+        let (parent, to_parent) = sync::channel()?;
+
+        let side = clone_into(namespaces, &mut joined, cgroup.clone_into())?;
+        let Side::Parent { child, in_cgroup } = side else {
+            // The lock belongs to the open file, which the clone has copied: were ours left open, the
+            // container would stay locked for as long as init waits to be started.
+            drop((self.lock.take(), parent));
+            init::run(Newborn {
+                plan: &self.planned.init,
+                parent: Some(to_parent),
+                gate,
+                joined,
+                tasks: cgroup.tasks(),
+                console_socket,
+            })
+        };
+        // Ours of init's end must be closed, or its end would never be an end of file.
+        drop::<InitEnd>(to_parent);
+        let pid = child.pid;
+        self.init = Some(child);
+        if !in_cgroup && cgroup.clone_into().is_some() {
+            cgroup.attach(pid).context("move init into its cgroup")?;
+        }
+        if namespaces.creates(Kind::User) {
+            namespaces::write_id_maps(namespaces, pid)?;
+            parent.send(FromParent::IdsMapped)?;
+        }
+        Ok((parent, cgroup))
+    }
+
+    /// Serves init until it is ready.
+    fn attend(&mut self, channel: &ParentEnd) -> Result<Terminal> {
+        let mut terminal = None;
+        loop {
+            match channel.receive()? {
+                Some((FromInit::Mounted, _)) => {
+                    self.run_runtime_hooks()?;
+                    channel.send(FromParent::HooksDone)?;
+                }
+                Some((FromInit::Terminal, Some(master))) => {
+                    let sized = self.planned.init.terminal.is_some_and(|terminal| terminal.size.is_some());
+                    terminal = Some((master, sized));
+                }
+                Some((FromInit::Warning(text), _)) => log::warning(&text),
+                Some((FromInit::Ready, _)) => return Ok(terminal),
+                Some((FromInit::Failed(error), _)) => return Err(error),
+                Some((FromInit::Terminal, None)) => {
+                    return Err(Error::new(Code::Kernel, "init sent no descriptor of its terminal"));
+                }
+                None => return Err(self.untimely_end()),
+            }
+        }
+    }
+
+    /// After `Start`: the end of file is init's execve, or its wait at the gate.
+    fn hear_until_end(&self, channel: &ParentEnd) -> Result<()> {
+        loop {
+            match channel.receive()? {
+                None => return Ok(()),
+                Some((FromInit::Failed(error), _)) => return Err(error),
+                Some((FromInit::Warning(text), _)) => log::warning(&text),
+                Some((other, _)) => {
+                    return Err(Error::new(Code::State, format!("init said {other:?} after its start")));
+                }
+            }
+        }
+    }
+
+    /// Init was gone before it could be told to start; its last message says why, better than EPIPE.
+    fn prefer_last_words(&self, channel: &ParentEnd, error: Error) -> Result<()> {
+        self.hear_until_end(channel)?;
+        Err(if error.errno() == Some(Errno::EPIPE) { self.untimely_end() } else { error })
+    }
+
+    /// In the runtime's namespaces, while init waits with its mounts made and the host still in reach.
+    fn run_runtime_hooks(&mut self) -> Result<()> {
+        // A hook may ask for the state of its container.
+        self.note_init()?;
+        let pid = self.record.init.map_or(0, |init| init.pid);
+        let state = self.record.oci_state("creating", pid).to_json()?;
+        let setting = hooks::Setting::captured(&state);
+        for hook in &self.planned.prestart {
+            hooks::run(hooks::Kind::Prestart, hook, &setting)?;
+        }
+        for hook in &self.planned.create_runtime {
+            hooks::run(hooks::Kind::CreateRuntime, hook, &setting)?;
+        }
+        Ok(())
+    }
+
+    fn note_init(&mut self) -> Result<()> {
+        if let (None, Some(init)) = (self.record.init, &self.init) {
+            self.record.init = Some(ProcessId::of(init.pid)?);
+        }
+        self.dir.write(&self.record)
+    }
+
+    fn untimely_end(&self) -> Error {
+        let how = self.init.as_ref().map(|init| process::wait(Whom::One(init.pidfd.as_fd()), true));
+        let (how, killed) = match how {
+            Some(Ok(Some((_, process::Exit::Signal(signal))))) => {
+                (format!("was ended by signal {signal}"), signal == libc::SIGKILL)
+            }
+            _ => ("ended".to_owned(), false),
+        };
+        let error = Error::new(Code::State, format!("init {how} before the container was made"));
+        if killed && self.planned.has_memory_limit {
+            return error.remedy("the memory limit may be too small for a process to start");
+        }
+        error
+    }
+}
+
+/// Clones init into its new namespaces, from where the joined ones allow it.
+fn clone_into(
+    namespaces: &namespaces::Plan,
+    joined: &mut namespaces::Opened,
+    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+) -> Result<Side> {
+    let flags = namespaces.clone_flags();
+    if namespaces.join(Kind::User).is_some() {
+        return process::clone3_through(|| joined.enter_with_user(), flags, cgroup).context("make init");
+    }
+    // Both change only where *children* are born, and are undone before the parent has others.
+    let original_pid = joined.enter_pid_for_children()?;
+    let original_time = match &namespaces.time_offsets {
+        Some(offsets) if namespaces.sets_clocks() && !namespaces.creates(Kind::User) => {
+            Some(namespaces::unshare_time(offsets, Procfs::host()?.as_fd())?)
+        }
+        _ => None,
+    };
+    let side = process::clone3(flags, cgroup).context("make init");
+    if let Ok(Side::Parent { .. }) = side {
+        original_pid.map_or(Ok(()), namespaces::OriginalPid::restore)?;
+        original_time.map_or(Ok(()), namespaces::OriginalTime::restore)?;
+    }
+    side
+}
+
+/// Removes what a failed birth has made. What remains, if anything, is said with the first error.
+fn undo(dir: &StateDir, record: &Record, init: Option<&Child>, error: Error) -> Error {
+    let remove = || -> Result<()> {
+        if let Some(init) = init {
+            match process::pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => {
+                    return Err(Error::syscall(format!("pidfd_send_signal({}, SIGKILL)", init.pid), errno));
+                }
+            }
+            match process::wait(Whom::One(init.pidfd.as_fd()), true) {
+                Ok(_) | Err(Errno::ECHILD) => {}
+                Err(errno) => return Err(errno).call(|| format!("waitid({})", init.pid)),
+            }
+        }
+        delete::remove(dir, record)
+    };
+    match remove() {
+        Ok(()) => error,
+        Err(also) => error.remedy(format!("something of the container is left: {also}")),
+    }
+}

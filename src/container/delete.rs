@@ -1,0 +1,85 @@
+//! `delete`, and the clean-up after a birth that failed: the same steps, since a crash can have left
+//! any part of a container.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::state::{Record, StateDir};
+use super::status::{self, Status};
+use super::{Host, kill};
+use crate::error::{Call, Code, Context, Error, Result};
+use crate::{hooks, log};
+
+/// How long the processes and the cgroup of a container may take to go away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes a stopped container; with `force` it is killed first, and an unknown id is no error.
+///
+/// # Errors
+/// The container is not stopped, or something of it does not go away.
+pub fn delete(host: &Host, id: &str, force: bool) -> Result<()> {
+    let dir = match host.root.open(id) {
+        Err(error) if force && error.code() == Code::NotFound => return Ok(()),
+        other => other?,
+    };
+    // A create that is under way ends within this time, or its lock is stuck and named.
+    let _lock = match dir.lock(PATIENCE) {
+        Err(error) if force && error.code() == Code::NotFound => return Ok(()),
+        other => other?,
+    };
+    let Some(record) = dir.read()? else {
+        // The claim is all there is: create died before it made anything.
+        return if force { dir.remove() } else { status::record(&dir).map(drop) };
+    };
+    // Creating under our lock: its create died, and init with it or about to.
+    match status::of(&dir, &record)? {
+        Status::Stopped | Status::Creating => {}
+        _ if force => {}
+        other => {
+            return Err(Error::new(
+                Code::State,
+                format!("cannot delete container {id} that is not stopped: {other}"),
+            )
+            .remedy("stop it first, or use --force"));
+        }
+    }
+    remove(&dir, &record).with_context(|| format!("delete container {id}"))
+}
+
+/// Kills what is left, removes cgroup and state, runs the poststop hooks. Each step is repeatable.
+pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
+    kill::all(dir, record)?;
+    wait_for_end(record)?;
+    record.cgroup.remove(PATIENCE)?;
+    dir.remove()?;
+    run_poststop(record)
+}
+
+fn wait_for_end(record: &Record) -> Result<()> {
+    let Some(init) = record.init else { return Ok(()) };
+    let Some(pidfd) = init.open()? else { return Ok(()) };
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    if poll(&mut fds, timeout).call(|| format!("poll(pidfd of {})", init.pid))? == 0 {
+        return Err(Error::new(Code::State, format!("process {} does not end", init.pid))
+            .remedy("it may hang in the kernel: see /proc/PID/stack"));
+    }
+    Ok(())
+}
+
+/// After the container is gone; a failure is a warning and the others still run (runtime.md,
+/// lifecycle, step 13).
+fn run_poststop(record: &Record) -> Result<()> {
+    if record.poststop.is_empty() {
+        return Ok(());
+    }
+    let state = record.oci_state("stopped", 0).to_json()?;
+    for hook in &record.poststop {
+        if let Err(error) = hooks::run(hooks::Kind::Poststop, hook, &hooks::Setting::captured(&state)) {
+            log::warning(&error.to_string());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! `run` in the foreground: forwards signals, relays the terminal, reaps, and gives the exit status.
+//!
+//! One loop over poll(2), no threads.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::Termios;
+
+use crate::error::{Call, Result};
+use crate::sys::process::{Child, Whom, inherited, pidfd_send_signal, wait};
+use crate::sys::tty;
+
+/// Signals that the kernel sends about the caller itself, not requests to be passed on.
+const OWN: [Signal; 8] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+    Signal::SIGABRT,
+    Signal::SIGPIPE,
+];
+
+/// The signals of the foreground process, held back until [`Signals::forward_until_exit`] reads them.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Holds every signal back from now on: before the clone, so that none is lost between. Init
+    /// unblocks them again before it executes the program.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn hold() -> Result<Self> {
+        let mut held = SigSet::all();
+        for signal in OWN {
+            held.remove(signal);
+        }
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&held), None).call(|| "sigprocmask(all)".into())?;
+        let fd = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .call(|| "signalfd(all)".into())?;
+        Ok(Self(fd))
+    }
+
+    /// Forwards signals and terminal traffic until `init` ends; returns its exit status, 128+n after
+    /// signal n. Other children (a subreaper gets them) are reaped on the way.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn forward_until_exit(&mut self, init: &Child, mut terminal: Option<Relay>) -> Result<u8> {
+        loop {
+            self.wait_for_something(terminal.as_mut())?;
+            while let Some(info) = self.0.read_signal().call(|| "read(signalfd)".into())? {
+                let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+                if signal == libc::SIGCHLD {
+                    continue;
+                }
+                if signal == libc::SIGWINCH
+                    && let Some(relay) = &terminal
+                {
+                    relay.copy_size()?;
+                    continue;
+                }
+                match pidfd_send_signal(init.pidfd.as_fd(), signal) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => {
+                        return Err(errno).call(|| format!("pidfd_send_signal({}, {signal})", init.pid));
+                    }
+                }
+            }
+            if let Some(status) = reap(init)? {
+                if let Some(relay) = &mut terminal {
+                    relay.drain()?;
+                }
+                return Ok(status);
+            }
+        }
+    }
+
+    fn wait_for_something(&self, terminal: Option<&mut Relay>) -> Result<()> {
+        let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let Some(relay) = terminal else {
+            return poll_all(&mut fds);
+        };
+        let (mut to_master, mut from_master) = (PollFlags::empty(), PollFlags::empty());
+        if relay.open {
+            from_master |= PollFlags::POLLIN;
+            if !relay.typed.is_empty() {
+                from_master |= PollFlags::POLLOUT;
+            } else if relay.stdin_open {
+                to_master |= PollFlags::POLLIN;
+            }
+            fds.push(PollFd::new(relay.master.as_fd(), from_master));
+        }
+        let mut stdin_at = None;
+        if let Some(stdin) = inherited(0).filter(|_| !to_master.is_empty()) {
+            stdin_at = Some(fds.len());
+            fds.push(PollFd::new(stdin, to_master));
+        }
+        poll_all(&mut fds)?;
+        let happened = |at: usize| fds.get(at).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+        let (master, stdin) =
+            (if relay.open { happened(1) } else { PollFlags::empty() }, stdin_at.map(happened));
+        if master.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            relay.pump_output()?;
+        }
+        if stdin.is_some_and(|events| !events.is_empty()) {
+            relay.read_input()?;
+        }
+        relay.write_input()
+    }
+}
+
+fn poll_all(fds: &mut [PollFd<'_>]) -> Result<()> {
+    match poll(fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno).call(|| "poll".into()),
+    }
+}
+
+/// Reaps every child that has ended; Some when `init` was among them.
+fn reap(init: &Child) -> Result<Option<u8>> {
+    let mut status = None;
+    loop {
+        match wait(Whom::Any, false) {
+            Ok(None) | Err(Errno::ECHILD) => return Ok(status),
+            Ok(Some((pid, exit))) if pid == init.pid => status = Some(exit.status()),
+            Ok(Some(_)) => {}
+            Err(errno) => return Err(errno).call(|| "waitid(P_ALL, WNOHANG)".into()),
+        }
+    }
+}
+
+/// Carries bytes between the caller's stdin/stdout and the container's terminal.
+#[derive(Debug)]
+pub struct Relay {
+    master: OwnedFd,
+    open: bool,
+    stdin_open: bool,
+    /// Typed but not yet taken by the container.
+    typed: VecDeque<u8>,
+    /// The attributes of the caller's terminal before it was made raw.
+    before: Option<Termios>,
+}
+
+impl Relay {
+    /// Starts relaying: the caller's terminal, when it is one, becomes raw until the relay ends.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn start(master: OwnedFd, size_is_configured: bool) -> Result<Self> {
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).call(|| "fcntl(master, O_NONBLOCK)".into())?;
+        let mut relay = Self { master, open: true, stdin_open: true, typed: VecDeque::new(), before: None };
+        match host_terminal() {
+            Some(host) => {
+                relay.before = Some(tty::make_raw(host)?);
+                if !size_is_configured {
+                    relay.copy_size()?;
+                }
+            }
+            None => tty::clear_onlcr(relay.master.as_fd())?,
+        }
+        Ok(relay)
+    }
+
+    /// Gives the container's terminal the size of the caller's.
+    fn copy_size(&self) -> Result<()> {
+        match host_terminal() {
+            Some(host) => tty::set_size(self.master.as_fd(), tty::size(host)?),
+            None => Ok(()),
+        }
+    }
+
+    fn pump_output(&mut self) -> Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        match nix::unistd::read(&self.master, &mut buffer) {
+            Ok(0) => self.open = false,
+            Ok(length) => write_all_to_stdout(&buffer[..length])?,
+            // EIO: the last process that had the terminal open has closed it.
+            Err(Errno::EIO) => self.open = false,
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(errno).call(|| "read(master)".into()),
+        }
+        Ok(())
+    }
+
+    fn read_input(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        let Some(stdin) = inherited(0) else {
+            self.stdin_open = false;
+            return Ok(());
+        };
+        match nix::unistd::read(stdin, &mut buffer) {
+            Ok(0) | Err(Errno::EIO) => self.stdin_open = false,
+            Ok(length) => self.typed.extend(&buffer[..length]),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(errno).call(|| "read(stdin)".into()),
+        }
+        Ok(())
+    }
+
+    fn write_input(&mut self) -> Result<()> {
+        while self.open && !self.typed.is_empty() {
+            let (front, _) = self.typed.as_slices();
+            match nix::unistd::write(&self.master, front) {
+                Ok(written) => drop(self.typed.drain(..written)),
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EIO) => self.open = false,
+                Err(errno) => return Err(errno).call(|| "write(master)".into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the container wrote before it ended.
+    fn drain(&mut self) -> Result<()> {
+        if !self.open {
+            return Ok(());
+        }
+        let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut fds, PollTimeout::ZERO) {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).call(|| "poll(master)".into()),
+            }
+            let mut buffer = [0; 16 * 1024];
+            match nix::unistd::read(&self.master, &mut buffer) {
+                Ok(0) | Err(Errno::EIO | Errno::EAGAIN) => return Ok(()),
+                Ok(length) => write_all_to_stdout(&buffer[..length])?,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).call(|| "read(master)".into()),
+            }
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let (Some(before), Some(host)) = (&self.before, host_terminal()) {
+            // Nothing more can be done for a terminal that refuses its own attributes.
+            tty::restore(host, before).ok();
+        }
+    }
+}
+
+/// The caller's stdin, when it is a terminal.
+fn host_terminal() -> Option<BorrowedFd<'static>> {
+    inherited(0).filter(|fd| nix::unistd::isatty(fd).unwrap_or(false))
+}
+
+fn write_all_to_stdout(mut bytes: &[u8]) -> Result<()> {
+    let Some(stdout) = inherited(1) else { return Ok(()) };
+    while !bytes.is_empty() {
+        match nix::unistd::write(stdout, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut fds = [PollFd::new(stdout, PollFlags::POLLOUT)];
+                poll_all(&mut fds)?;
+            }
+            Err(errno) => return Err(errno).call(|| "write(stdout)".into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Who a process is: its pid and the time it started, since a pid alone can be reused.
+//!
+//! Read from the host's own `/proc`, which the container cannot have touched.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Call, Code, Error, Result};
+use crate::sys::process::pidfd_open;
+
+/// A process, for good: unequal to any later process with the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// In the pid namespace of whoever wrote it.
+    pub pid: i32,
+    /// Clock ticks between boot and its start: field 22 of proc_pid_stat(5).
+    pub start_time: u64,
+}
+
+/// What field 3 of proc_pid_stat(5) says, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs, sleeps or is stopped by a signal.
+    Alive,
+    /// It has ended and only waits for its parent.
+    Zombie,
+}
+
+impl ProcessId {
+    /// The identity of a process that is there now.
+    ///
+    /// # Errors
+    /// No such process.
+    pub fn of(pid: Pid) -> Result<Self> {
+        match look_at(pid.as_raw())? {
+            Some((id, _)) => Ok(id),
+            None => Err(Error::syscall(format!("open(/proc/{pid}/stat)"), Errno::ESRCH)),
+        }
+    }
+
+    /// Whether it is still there and not a zombie.
+    ///
+    /// # Errors
+    /// The kernel's; a process that is gone is no error.
+    pub fn is_alive(&self) -> Result<bool> {
+        Ok(matches!(look_at(self.pid)?, Some((id, Life::Alive)) if id == *self))
+    }
+
+    /// A pidfd of exactly this process, or None when it is gone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(&self) -> Result<Option<OwnedFd>> {
+        let pidfd = match pidfd_open(Pid::from_raw(self.pid)) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::ESRCH) => return Ok(None),
+            Err(errno) => return Err(Error::syscall(format!("pidfd_open({})", self.pid), errno)),
+        };
+        // After the opening: the pid cannot be handed on while the descriptor says it is the same one.
+        Ok(self.is_alive()?.then_some(pidfd))
+    }
+}
+
+fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {
+    let path = format!("/proc/{pid}/stat");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
+        Err(error) => return Err(error).call(|| format!("read({path})")),
+    };
+    parse_stat(&text)
+        .map(|(life, start_time)| Some((ProcessId { pid, start_time }, life)))
+        .ok_or_else(|| Error::new(Code::Kernel, format!("{path} is not as proc_pid_stat(5) says")))
+}
+
+/// State and start time. The command name stands in parentheses and may itself contain them.
+fn parse_stat(text: &[u8]) -> Option<(Life, u64)> {
+    let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut fields = std::str::from_utf8(&text[after_name..]).ok()?.split_ascii_whitespace();
+    let life = match fields.next()? {
+        "Z" | "X" => Life::Zombie,
+        _ => Life::Alive,
+    };
+    // The state is field 3, the start time field 22.
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some((life, start_time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let text = b"42 (a) Z (b)) S 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 7777 1 1 1";
+        assert_eq!(parse_stat(text), Some((Life::Alive, 7777)));
+        let text = b"42 (x) Z 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 7777 1 1 1";
+        assert_eq!(parse_stat(text), Some((Life::Zombie, 7777)));
+        assert_eq!(parse_stat(b"42 (x)"), None);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_another_process() {
+        let me = ProcessId::of(Pid::this()).unwrap();
+        assert!(me.is_alive().unwrap());
+        assert!(me.open().unwrap().is_some());
+        let other = ProcessId { start_time: me.start_time + 1, ..me };
+        assert!(!other.is_alive().unwrap());
+        assert!(other.open().unwrap().is_none());
+    }
+}

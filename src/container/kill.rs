@@ -1,0 +1,62 @@
+//! `kill`: a signal to init, or to all of the container's processes.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use super::Host;
+use super::state::{Record, StateDir};
+use super::status::{self, Status};
+use crate::error::{Code, Error, Result};
+use crate::sys::process::pidfd_send_signal;
+
+/// Sends `signal` to the container's init, or to all its processes.
+///
+/// # Errors
+/// The container is not running; with `all` that is no error.
+pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
+    let dir = host.root.open(id)?;
+    let record = status::record(&dir)?;
+    let now = status::of(&dir, &record)?;
+    if now == Status::Stopped && !all {
+        return Err(Error::new(Code::State, "container not running"));
+    }
+    if all {
+        return record.cgroup.kill(signal);
+    }
+    // Without a pid namespace of its own the death of init leaves its children alive.
+    if signal == libc::SIGKILL && !record.own_pid_namespace {
+        self::all(&dir, &record)?;
+        return Ok(());
+    }
+    signal_init(&record, signal)?;
+    // A frozen process on cgroup v1 does not even die; on v2 SIGKILL ends it.
+    if signal == libc::SIGKILL && now == Status::Paused {
+        record.cgroup.thaw()?;
+    }
+    Ok(())
+}
+
+/// Kills everything of the container: its init, and what may live on in its cgroup.
+pub(super) fn all(_dir: &StateDir, record: &Record) -> Result<()> {
+    match signal_init(record, libc::SIGKILL) {
+        Ok(()) => {}
+        Err(error) if error.code() == Code::State => {}
+        Err(error) => return Err(error),
+    }
+    if record.own_pid_namespace && !record.cgroup.is_frozen()? {
+        return Ok(());
+    }
+    record.cgroup.kill(libc::SIGKILL)
+}
+
+fn signal_init(record: &Record, signal: i32) -> Result<()> {
+    let not_running = || Error::new(Code::State, "container not running");
+    let init = record.init.ok_or_else(not_running)?;
+    let pidfd = init.open()?.ok_or_else(not_running)?;
+    match pidfd_send_signal(pidfd.as_fd(), signal) {
+        Ok(()) => Ok(()),
+        Err(Errno::ESRCH) => Err(not_running()),
+        Err(errno) => Err(Error::syscall(format!("pidfd_send_signal({}, {signal})", init.pid), errno)),
+    }
+}

@@ -1,0 +1,51 @@
+//! `start`: opens the gate and runs the poststart hooks.
+
+use std::time::Duration;
+
+use super::state::{Record, StateDir};
+use super::status::{self, Status};
+use super::{Host, kill};
+use crate::error::{Code, Error, Result};
+use crate::hooks;
+use crate::init::gate;
+
+/// Starts a created container: returns once the user's program has been executed.
+///
+/// # Errors
+/// It is not in the state `created`, its program could not be executed, or a poststart hook failed
+/// (the container is stopped then).
+pub fn start(host: &Host, id: &str) -> Result<()> {
+    let dir = host.root.open(id)?;
+    let _lock = dir.lock(Duration::from_secs(10))?;
+    let record = status::record(&dir)?;
+    match status::of(&dir, &record)? {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::new(Code::State, "cannot start a container that has stopped")),
+        Status::Running | Status::Paused => {
+            return Err(Error::new(Code::State, "cannot start an already running container"));
+        }
+        Status::Creating => {
+            return Err(Error::new(Code::State, "cannot start a container that is being created"));
+        }
+    }
+    gate::open(&dir, dir.path())?;
+    run_poststart(&dir, &record)
+}
+
+/// The hooks after the program was started; when one fails the container is stopped (runtime.md,
+/// lifecycle, step 9).
+pub(super) fn run_poststart(dir: &StateDir, record: &Record) -> Result<()> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = record.oci_state("running", record.init.map_or(0, |init| init.pid)).to_json()?;
+    for hook in &record.poststart {
+        if let Err(error) = hooks::run(hooks::Kind::Poststart, hook, &hooks::Setting::captured(&state)) {
+            return Err(match kill::all(dir, record) {
+                Ok(()) => error,
+                Err(also) => error.remedy(format!("the container could not be stopped: {also}")),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,361 @@
+//! The state directory: what berth knows of a container between its calls.
+//!
+//! `ROOT/ID/` holds `state.json` (this module's [`Record`]), `config.json` (the bundle's as it was at
+//! `create`: later edits have no effect) and the fifos of [`crate::init::gate`]. The directory itself
+//! is the lock (flock(2)); making it is the claim on the id. Every resource is named in `state.json`
+//! before it exists, and the file is replaced by rename, so a crash at any instant leaves something
+//! that `delete --force` can clean up.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat};
+use oci_spec::runtime::Hook;
+use serde::{Deserialize, Serialize};
+
+use super::identity::ProcessId;
+use crate::cgroups;
+use crate::error::{Call, Code, Context, Error, Result};
+use crate::init::OciState;
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+
+/// What `state.json` holds.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The version of the runtime-spec that the bundle states.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root filesystem on the host.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub created: String,
+    /// The uid that called `create`.
+    pub owner: u32,
+    /// The annotations of config.json.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The first process; None until it exists.
+    pub init: Option<ProcessId>,
+    /// False until everything of `create` is done.
+    pub complete: bool,
+    /// Whether the container has a pid namespace of its own: then its processes end with init.
+    pub own_pid_namespace: bool,
+    /// Where its processes are accounted and how to remove that.
+    pub cgroup: cgroups::Record,
+    /// Run by `start`.
+    #[serde(default)]
+    pub poststart: Vec<Hook>,
+    /// Run by `delete`.
+    #[serde(default)]
+    pub poststop: Vec<Hook>,
+}
+
+impl Record {
+    /// What a hook reads on stdin (runtime.md, State).
+    pub fn oci_state(&self, status: &str, pid: i32) -> OciState {
+        OciState {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            status: status.into(),
+            pid,
+            bundle: self.bundle.clone(),
+            annotations: self.annotations.clone(),
+        }
+    }
+}
+
+/// The directory of all containers (`--root`).
+#[derive(Clone, Debug)]
+pub struct StateRoot {
+    path: PathBuf,
+}
+
+/// The directory of one container, open.
+#[derive(Debug)]
+pub struct StateDir {
+    id: String,
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// An exclusive hold on a container; given back when dropped (or by the kernel when berth dies).
+#[derive(Debug)]
+pub struct Lock(OwnedFd);
+
+impl StateRoot {
+    /// Names the directory; it is made when the first container is.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Makes the directory of a new container and locks it.
+    ///
+    /// # Errors
+    /// The id is malformed or in use.
+    pub fn claim(&self, id: &str) -> Result<(StateDir, Lock)> {
+        check_id(id)?;
+        self.make()?;
+        let path = self.path.join(id);
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                return Err(Error::new(
+                    Code::Exists,
+                    format!("container with given ID already exists: {id}"),
+                ));
+            }
+            Err(error) => return Err(error).call(|| format!("mkdir({})", path.display())),
+        }
+        let dir = open_directory(&path).map(|fd| StateDir { id: id.into(), path, fd })?;
+        // Nobody else can hold it for longer than a glance: it has just been made.
+        let lock = dir.lock(Duration::from_secs(5))?;
+        Ok((dir, lock))
+    }
+
+    /// The directory of a container that is there.
+    ///
+    /// # Errors
+    /// No such container, or a malformed id.
+    pub fn open(&self, id: &str) -> Result<StateDir> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        match open_directory(&path) {
+            Ok(fd) => Ok(StateDir { id: id.into(), path, fd }),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Err(does_not_exist(id)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read; that it is missing is no error.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).call(|| format!("opendir({})", self.path.display())),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.call(|| format!("readdir({})", self.path.display()))?;
+            if let Ok(name) = entry.file_name().into_string()
+                && check_id(&name).is_ok()
+            {
+                ids.push(name);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn make(&self) -> Result<()> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .call(|| format!("mkdir({})", self.path.display()))?;
+        // The sticky bit keeps the cleaners of temporary directories away (XDG base directory
+        // specification, XDG_RUNTIME_DIR).
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o1700))
+            .call(|| format!("chmod({}, 1700)", self.path.display()))
+    }
+}
+
+impl StateDir {
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// For messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits for the exclusive hold.
+    ///
+    /// # Errors
+    /// Another command holds it for longer than `patience`, or the container went away meanwhile.
+    pub fn lock(&self, patience: Duration) -> Result<Lock> {
+        let until = Instant::now() + patience;
+        let mut pause = Duration::from_micros(200);
+        // A descriptor of its own: a lock belongs to the open file description.
+        let fd = open_directory(&self.path).map_err(|error| match error.errno() {
+            Some(Errno::ENOENT) => does_not_exist(&self.id),
+            _ => error,
+        })?;
+        while !try_flock(&fd)? {
+            if Instant::now() >= until {
+                return Err(Error::new(Code::State, format!("container {} is busy", self.id))
+                    .remedy("another berth command on it has not finished"));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        let linked = fstat(&fd).call(|| format!("fstat({})", self.path.display()))?.st_nlink > 0;
+        if linked { Ok(Lock(fd)) } else { Err(does_not_exist(&self.id)) }
+    }
+
+    /// Whether some command holds the lock now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_locked(&self) -> Result<bool> {
+        let fd = open_directory(&self.path)?;
+        Ok(!try_flock(&fd)?)
+    }
+
+    /// Reads `state.json`; None when `create` has not got so far or died before.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not ours.
+    pub fn read(&self) -> Result<Option<Record>> {
+        let file = match openat(&self.fd, STATE, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => {
+                return Err(Error::syscall(format!("open({}/{STATE})", self.path.display()), errno));
+            }
+        };
+        let text = read_all(file).call(|| format!("read({}/{STATE})", self.path.display()))?;
+        serde_json::from_slice(&text).map(Some).map_err(|error| {
+            Error::new(Code::State, format!("{}/{STATE}: {error}", self.path.display()))
+                .remedy(format!("`berth delete --force {}` removes what it can find", self.id))
+        })
+    }
+
+    /// Replaces `state.json` in one step. No fsync: the state lives on a tmpfs, and what a crash of
+    /// the machine would lose is gone with the machine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::new(Code::State, format!("encode {STATE}: {error}")))?;
+        self.replace(STATE, &text).context("save the state")
+    }
+
+    /// Keeps the bundle's config.json as it is now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn save_config(&self, text: &[u8]) -> Result<()> {
+        self.replace(CONFIG, text).context("save config.json")
+    }
+
+    /// The config.json kept by [`Self::save_config`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        let name = || format!("{}/{CONFIG}", self.path.display());
+        let fd = openat(&self.fd, CONFIG, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .call(|| format!("open({})", name()))?;
+        read_all(File::from(fd)).call(|| format!("read({})", name()))
+    }
+
+    /// Removes the directory. The lock's holder calls it last.
+    ///
+    /// # Errors
+    /// The kernel's; that it is gone already is no error.
+    pub fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).call(|| format!("remove({})", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn replace(&self, name: &str, text: &[u8]) -> Result<()> {
+        let temporary = format!(".{name}.new");
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = openat(&self.fd, temporary.as_str(), flags, Mode::from_bits_truncate(0o600))
+            .call(|| format!("open({}/{temporary}, O_CREAT)", self.path.display()))?;
+        File::from(fd).write_all(text).call(|| format!("write({}/{temporary})", self.path.display()))?;
+        renameat(&self.fd, temporary.as_str(), &self.fd, name)
+            .call(|| format!("rename({}/{temporary}, {name})", self.path.display()))
+    }
+}
+
+impl AsFd for StateDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Lock {
+    /// Gives the hold back now.
+    pub fn release(self) {
+        drop(self.0);
+    }
+}
+
+fn read_all(mut file: File) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    nix::fcntl::open(path, flags, Mode::empty()).call(|| format!("open({})", path.display()))
+}
+
+#[allow(deprecated)] // nix's Flock owns a File; here the lock goes with a directory's descriptor
+fn try_flock(fd: &OwnedFd) -> Result<bool> {
+    use std::os::fd::AsRawFd;
+    match nix::fcntl::flock(fd.as_raw_fd(), nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        Ok(()) => Ok(true),
+        Err(Errno::EWOULDBLOCK) => Ok(false),
+        Err(errno) => Err(Error::syscall("flock(state, LOCK_EX|LOCK_NB)", errno)),
+    }
+}
+
+/// The message that containerd's shim and CRI-O match on.
+fn does_not_exist(id: &str) -> Error {
+    Error::new(Code::NotFound, format!("container does not exist: {id}"))
+}
+
+/// The ids that runc accepts: word characters, `+`, `-` and `.`, but not `.` and `..`.
+fn check_id(id: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if id.is_empty() || id == "." || id == ".." || id.len() > 255 || !id.chars().all(good) {
+        return Err(Error::invalid(format!("invalid container ID format: {id:?}"))
+            .remedy("use letters, digits, _, +, - and . only, at most 255"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_id;
+
+    #[test]
+    fn ids() {
+        for good in ["a", "0", "a.b", "a+b-c_d", "..."] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "../x", "a b", "é", "a\n"] {
+            let error = check_id(bad).unwrap_err().to_string();
+            assert!(error.starts_with("invalid container ID format"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The gate between `create` and `start`: a fifo in the state directory.
+//!
+//! Init opens it for reading and writing before it loses sight of the host, and reads one byte when
+//! all else is done; execve closes it. So whether a container is only created or has been started is
+//! a fact that the kernel keeps, not a word in a file that a crash could leave wrong: opening the
+//! fifo for writing without blocking succeeds while init waits and gives ENXIO once it has executed
+//! its program or is gone.
+//!
+//! The answer goes the other way by a second fifo: `start` opens it for reading before it opens the
+//! gate; init holds it for writing until execve. The end of file is the success, an error comes as
+//! text.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifoat;
+
+use crate::error::{Call, Code, Error, Result};
+
+const START: &str = "start.fifo";
+const ANSWER: &str = "answer.fifo";
+
+/// Init's side: waits to be started.
+#[derive(Debug)]
+pub struct Waiting {
+    start: OwnedFd,
+    answer: OwnedFd,
+}
+
+/// Makes the fifos in the state directory and opens init's side of them.
+///
+/// # Errors
+/// The kernel's.
+pub fn make(directory: impl AsFd) -> Result<Waiting> {
+    let directory = directory.as_fd();
+    let open = |name: &str| -> Result<OwnedFd> {
+        mkfifoat(directory, name, Mode::from_bits_truncate(0o600))
+            .call(|| format!("mkfifoat(state, {name:?})"))?;
+        // For reading and writing: opening does not wait for another side, and a visitor who opens
+        // the other side and leaves again causes no end of file.
+        openat(directory, name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .call(|| format!("openat(state, {name:?}, O_RDWR)"))
+    };
+    Ok(Waiting { start: open(START)?, answer: open(ANSWER)? })
+}
+
+impl Waiting {
+    /// Blocks until `start` opens the gate.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn wait(&self) -> Result<()> {
+        let mut byte = [0];
+        loop {
+            match nix::unistd::read(self.start.as_fd(), &mut byte) {
+                Ok(1) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::syscall("read(start.fifo)", errno)),
+            }
+        }
+    }
+
+    /// Tells `start` why the program does not run.
+    ///
+    /// # Errors
+    /// The kernel's; there is nobody left to tell.
+    pub fn refuse(self, error: &Error) -> Result<()> {
+        let text = serde_json::to_vec(error)
+            .map_err(|e| Error::new(Code::Kernel, format!("encode an error: {e}")))?;
+        let mut file = std::fs::File::from(self.answer);
+        file.write_all(&text).call(|| "write(answer.fifo)".into())
+    }
+}
+
+/// Whether init still waits at the gate.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_waiting(directory: impl AsFd) -> Result<bool> {
+    Ok(open_start(directory)?.is_some())
+}
+
+/// None when nobody waits at the gate.
+fn open_start(directory: impl AsFd) -> Result<Option<OwnedFd>> {
+    match openat(directory, START, OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENXIO | Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(Error::syscall("openat(state, \"start.fifo\", O_WRONLY|O_NONBLOCK)", errno)),
+    }
+}
+
+/// Opens the gate and waits for the answer. `path` is only named in messages.
+///
+/// # Errors
+/// Nobody waits ([`Code::State`]), or the error that init met instead of executing the program.
+pub fn open(directory: impl AsFd, path: &Path) -> Result<()> {
+    let directory = directory.as_fd();
+    // Before the gate opens: the answer must not be missed. Non-blocking only for the opening.
+    let answer =
+        openat(directory, ANSWER, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
+            .call(|| format!("open({}/{ANSWER})", path.display()))?;
+    nix::fcntl::fcntl(&answer, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty()))
+        .call(|| "fcntl(answer.fifo, F_SETFL, 0)".into())?;
+    let Some(start) = open_start(directory)? else {
+        return Err(Error::new(Code::State, "nobody waits to be started"));
+    };
+    nix::unistd::write(&start, &[0]).call(|| "write(start.fifo)".into())?;
+    drop(start);
+    let mut text = Vec::new();
+    std::fs::File::from(answer).read_to_end(&mut text).call(|| "read(answer.fifo)".into())?;
+    if text.is_empty() {
+        return Ok(());
+    }
+    match serde_json::from_slice::<Error>(&text) {
+        Ok(error) => Err(error),
+        Err(error) => Err(Error::new(Code::Kernel, format!("decode the answer of init: {error}"))),
+    }
+}

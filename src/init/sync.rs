@@ -1,0 +1,176 @@
+//! What parent and init say to each other while a container is born.
+//!
+//! ```text
+//!  parent                                    init
+//!    │ ──────── IdsMapped ───────────────────► │   only with a new user namespace
+//!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
+//!    │ ──────── HooksDone ───────────────────► │
+//!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
+//!    │ ◄─────── Warning ────────────────────── │   any number, at any time
+//!    │ ◄─────── Ready ──────────────────────── │   everything that can fail has been done
+//!    │ ──────── Start ───────────────────────► │   `run`; after `create` it comes by the start fifo
+//!    │ ◄─────── (end of file) ──────────────── │   execve closed the socket: the container runs
+//! ```
+//!
+//! At any point init may say `Failed` and end, and either side's end is an end-of-file on the other:
+//! nobody waits for somebody who is gone.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Error, Result};
+use crate::sys::socket;
+
+/// The longest message: an error with paths in it.
+const LONGEST: usize = 64 * 1024;
+
+/// What init says.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromInit {
+    /// The mounts are made and the old root can still be reached: the hooks of the runtime
+    /// namespace may run now.
+    Mounted,
+    /// The master side of the container's terminal travels with this message.
+    Terminal,
+    /// Something the user should know of that is no failure.
+    Warning(String),
+    /// Only the start is missing.
+    Ready,
+    /// The birth ends here.
+    Failed(Error),
+}
+
+/// What the parent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromParent {
+    /// uid_map and gid_map are written.
+    IdsMapped,
+    /// The hooks succeeded.
+    HooksDone,
+    /// Execute the program.
+    Start,
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub struct ParentEnd(OwnedFd);
+
+/// Init's end.
+#[derive(Debug)]
+pub struct InitEnd(OwnedFd);
+
+/// Both ends of a new channel.
+///
+/// # Errors
+/// The kernel's.
+pub fn channel() -> Result<(ParentEnd, InitEnd)> {
+    let (parent, init) = socket::seqpacket_pair()?;
+    Ok((ParentEnd(parent), InitEnd(init)))
+}
+
+impl ParentEnd {
+    /// Says something to init.
+    ///
+    /// # Errors
+    /// EPIPE when init is gone: [`Self::receive`] then has its last word.
+    pub fn send(&self, message: FromParent) -> Result<()> {
+        socket::send(self.0.as_fd(), &encode(&message)?, &[])
+    }
+
+    /// The next message and its descriptor; None when init executed its program or ended.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn receive(&self) -> Result<Option<(FromInit, Option<OwnedFd>)>> {
+        let mut buffer = vec![0; LONGEST];
+        let (length, fd) = socket::receive(self.0.as_fd(), &mut buffer)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        Ok(Some((decode(&buffer[..length])?, fd)))
+    }
+}
+
+impl AsFd for ParentEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl InitEnd {
+    /// Says something to the parent.
+    ///
+    /// # Errors
+    /// EPIPE when the parent is gone.
+    pub fn send(&self, message: &FromInit, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let raw = fd.map(|fd| fd.as_raw_fd());
+        socket::send(self.0.as_fd(), &encode(message)?, raw.as_slice())
+    }
+
+    /// Waits for `expected`.
+    ///
+    /// # Errors
+    /// The parent ended, or said something else.
+    pub fn expect(&self, expected: FromParent) -> Result<()> {
+        let mut buffer = [0; 64];
+        let (length, _) = socket::receive(self.0.as_fd(), &mut buffer)?;
+        if length == 0 {
+            return Err(Error::new(Code::State, "the runtime ended before the container was made"));
+        }
+        let message: FromParent = decode(&buffer[..length])?;
+        if message != expected {
+            return Err(Error::new(
+                Code::State,
+                format!("expected {expected:?} from the runtime, got {message:?}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn encode(message: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(message)
+        .map_err(|error| Error::new(Code::Kernel, format!("encode a message: {error}")))
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::new(Code::Kernel, format!("decode a message: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn an_error_reaches_the_parent_whole() {
+        let (parent, init) = channel().unwrap();
+        let error = Error::syscall("fsmount(proc)", Errno::EPERM).context("mount proc at /proc");
+        let text = error.to_string();
+        init.send(&FromInit::Failed(error), None).unwrap();
+        match parent.receive().unwrap() {
+            Some((FromInit::Failed(error), None)) => assert_eq!(error.to_string(), text),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_end_of_one_side_is_seen_by_the_other() {
+        let (parent, init) = channel().unwrap();
+        drop(init);
+        assert!(parent.receive().unwrap().is_none());
+        let (parent, init) = channel().unwrap();
+        drop(parent);
+        assert!(init.expect(FromParent::Start).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_travels_with_its_message() {
+        let (parent, init) = channel().unwrap();
+        let (_other, fd) = socket::seqpacket_pair().unwrap();
+        init.send(&FromInit::Terminal, Some(fd.as_fd())).unwrap();
+        assert!(matches!(parent.receive().unwrap(), Some((FromInit::Terminal, Some(_)))));
+    }
+}

@@ -1,6 +1,5 @@
 //! User and group id maps of a new user namespace (user_namespaces(7)).
 
-use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
@@ -57,12 +56,7 @@ pub(super) fn from_spec(field: &str, mappings: Option<&[LinuxIdMapping]>) -> Res
 
 /// The text of `/proc/PID/uid_map`.
 fn lines(maps: &[IdMap]) -> String {
-    let mut text = String::new();
-    for map in maps {
-        // Writing to a String cannot fail, so there is nothing to pass on.
-        writeln!(text, "{} {} {}", map.container, map.host, map.size).ok();
-    }
-    text
+    maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
 }
 
 /// Which of the two maps.

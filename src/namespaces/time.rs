@@ -1,7 +1,6 @@
 //! Clock offsets of a new time namespace (time_namespaces(7), Linux 5.6).
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,8 +30,7 @@ pub(super) fn offsets(offsets: Option<&HashMap<String, LinuxTimeOffset>>) -> Res
                 "linux.timeOffsets.{clock}.nanosecs: {nanoseconds} is more than 999999999"
             )));
         }
-        // Writing to a String cannot fail, so there is nothing to pass on.
-        writeln!(text, "{clock} {} {nanoseconds}", offset.secs().unwrap_or(0)).ok();
+        text.push_str(&format!("{clock} {} {nanoseconds}\n", offset.secs().unwrap_or(0)));
     }
     Ok((!text.is_empty()).then_some(text))
 }

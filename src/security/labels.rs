@@ -11,24 +11,30 @@ use nix::sys::stat::Mode;
 use super::{Host, Plan};
 use crate::error::{Call, Context, Error, Result};
 
-/// A label that nobody would enforce is an error, with the words of runc that engines know.
-pub(super) fn check(plan: &Plan, host: &Host) -> Result<()> {
-    if let Some(profile) = plan.apparmor_profile.as_deref().filter(|_| !host.apparmor) {
-        // Engines on hosts without AppArmor still write its name for "none".
-        if profile != "unconfined" {
-            return Err(Error::unsupported(
-                "apparmor: config provided apparmor profile but apparmor not supported",
-            )
-            .context(format!("process.apparmorProfile {profile:?}")));
+/// The AppArmor profile to set, if any. A profile that nobody would enforce is an error, with the
+/// words of runc that engines know; all but `unconfined`, which asks for nothing.
+pub(super) fn apparmor(profile: Option<&str>, host: &Host) -> Result<Option<String>> {
+    match profile {
+        None | Some("") => Ok(None),
+        Some("unconfined") if !host.apparmor => Ok(None),
+        Some(profile) if !host.apparmor => {
+            Err(Error::unsupported("apparmor: config provided apparmor profile but apparmor not supported")
+                .context(format!("process.apparmorProfile {profile:?}")))
         }
+        Some(profile) => Ok(Some(profile.to_string())),
     }
-    if plan.selinux_label.is_some() && !host.selinux {
-        return Err(Error::unsupported(
+}
+
+/// The SELinux context to set, if any; an error without SELinux, as above.
+pub(super) fn selinux(label: Option<&str>, host: &Host) -> Result<Option<String>> {
+    match label {
+        None | Some("") => Ok(None),
+        Some(label) if !host.selinux => Err(Error::unsupported(
             "selinux label is specified in config, but selinux is disabled or not supported",
         )
-        .context("process.selinuxLabel"));
+        .context(format!("process.selinuxLabel {label:?}"))),
+        Some(label) => Ok(Some(label.to_string())),
     }
-    Ok(())
 }
 
 impl Plan {
@@ -36,8 +42,8 @@ impl Plan {
     /// own: the container's `/proc` may be anything (CVE-2019-16884, CVE-2025-52881).
     ///
     /// The process must be dumpable here, or its files in `/proc` belong to the host's root.
-    pub fn set_exec_labels(&self, procfs: BorrowedFd<'_>, host_has_apparmor: bool) -> Result<()> {
-        if let Some(profile) = self.apparmor_profile.as_ref().filter(|_| host_has_apparmor) {
+    pub fn set_exec_labels(&self, procfs: BorrowedFd<'_>) -> Result<()> {
+        if let Some(profile) = &self.apparmor_profile {
             apply_profile(procfs, profile)
                 .with_context(|| format!("apply the apparmor profile {profile:?}"))?;
         }
@@ -90,13 +96,12 @@ mod tests {
     fn refuses_labels_that_nobody_would_enforce() {
         let on = Host { apparmor: true, selinux: true, ..Host::default() };
         let off = Host::default();
-        let profile = |name: &str| Plan { apparmor_profile: Some(name.into()), ..Plan::default() };
-        assert!(check(&profile("docker-default"), &on).is_ok());
-        assert!(check(&profile("unconfined"), &off).is_ok());
-        let error = check(&profile("docker-default"), &off).unwrap_err().to_string();
+        assert_eq!(apparmor(Some("docker-default"), &on).unwrap().as_deref(), Some("docker-default"));
+        assert_eq!(apparmor(Some("unconfined"), &off).unwrap(), None);
+        assert_eq!(apparmor(Some(""), &off).unwrap(), None);
+        let error = apparmor(Some("docker-default"), &off).unwrap_err().to_string();
         assert!(error.ends_with("config provided apparmor profile but apparmor not supported"), "{error}");
-        let label = Plan { selinux_label: Some("a:b:c:s0".into()), ..Plan::default() };
-        assert!(check(&label, &on).is_ok());
-        assert!(check(&label, &off).is_err());
+        assert_eq!(selinux(Some("a:b:c:s0"), &on).unwrap().as_deref(), Some("a:b:c:s0"));
+        assert!(selinux(Some("a:b:c:s0"), &off).is_err());
     }
 }

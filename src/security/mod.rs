@@ -83,16 +83,15 @@ pub struct Plan {
 /// Warns of capabilities that this kernel or this caller does not have (config.md: "the runtime
 /// SHOULD log a warning … and MUST NOT fail").
 pub fn plan(process: &Process, linux: &Linux, host: &Host, warnings: &mut Vec<String>) -> Result<Plan> {
-    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let affinity = process.exec_cpu_affinity().as_ref();
-    let plan = Plan {
+    Ok(Plan {
         user: user::plan(process.user())?,
         capabilities: capabilities::plan(process.capabilities().as_ref(), linux, host, warnings)?,
         no_new_privileges: process.no_new_privileges() == Some(true),
         rlimits: rlimits::plan(process.rlimits().as_deref().unwrap_or_default())?,
         oom_score_adj: process.oom_score_adj(),
-        apparmor_profile: some(process.apparmor_profile()),
-        selinux_label: some(process.selinux_label()),
+        apparmor_profile: labels::apparmor(process.apparmor_profile().as_deref(), host)?,
+        selinux_label: labels::selinux(process.selinux_label().as_deref(), host)?,
         scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
         io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose()?,
         initial_cpus: scheduling::cpus("initial", affinity.and_then(|a| a.initial().as_deref()))?,
@@ -100,7 +99,5 @@ pub fn plan(process: &Process, linux: &Linux, host: &Host, warnings: &mut Vec<St
         memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
         personality: linux.personality().as_ref().map(attributes::personality).transpose()?,
         sysctls: sysctl::plan(linux, host)?,
-    };
-    labels::check(&plan, host)?;
-    Ok(plan)
+    })
 }

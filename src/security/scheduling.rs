@@ -239,9 +239,9 @@ mod tests {
 
     #[test]
     fn translates_schedulers() {
-        let fifo = attr(r#"{"policy": "SCHED_FIFO", "priority": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}"#);
+        let fifo = attr(r#"{"policy": "SCHED_FIFO", "priority": 5, "flags": ["SCHED_FLAG_RECLAIM"]}"#);
         let fifo = fifo.unwrap();
-        assert_eq!((fifo.policy, fifo.priority, fifo.flags), (1, 5, 1));
+        assert_eq!((fifo.policy, fifo.priority, fifo.flags), (1, 5, 2));
         let deadline = r#"{"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 3}"#;
         let deadline = attr(deadline).unwrap();
         assert_eq!((deadline.policy, deadline.runtime, deadline.deadline, deadline.period), (6, 1, 2, 3));

@@ -18,7 +18,7 @@ use libc::{c_int, c_long};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
@@ -192,6 +192,7 @@ impl<'a> Spawn<'a> {
             if let Some(directory) = self.directory {
                 nix::unistd::chdir(directory)?;
             }
+            close_on_exec_from(3)?;
             reset_signals()
         };
         if let Err(errno) = prepare() {
@@ -221,13 +222,44 @@ fn place_streams(sources: [c_int; 3]) -> nix::Result<()> {
     Ok(())
 }
 
-/// What execve keeps of our signal setup and the program must not see: blocked signals (signalfd
-/// needs them blocked) and the ignored SIGPIPE of Rust's runtime.
-fn reset_signals() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action is no function of ours.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+/// What execve(2) keeps of our signals and the next program must not see: blocked ones (signalfd needs
+/// them blocked) and ignored ones, the SIGPIPE of Rust's runtime and whatever berth was started with
+/// (a shell without job control ignores SIGINT in what it puts into the background).
+pub fn reset_signals() -> nix::Result<()> {
+    // `struct sigaction` of the kernel, not of the C library, which hides signals 32 and 33: default
+    // action, no flags, empty mask. No architecture's is larger.
+    let default = [0_u64; 4];
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: the kernel reads one sigaction from `default`, whose zeroes are SIG_DFL, and is given
+        // no place to write the old one; 8 is the size of its signal mask.
+        cvt(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8)
+        })?;
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Marks every descriptor from `first` on close-on-exec, also those that berth inherited without knowing.
+fn close_on_exec_from(first: c_int) -> nix::Result<()> {
+    // SAFETY: all arguments are numbers; no descriptor is closed before execve.
+    let marked =
+        cvt(unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) });
+    match marked {
+        // Linux 5.9 has the call, 5.11 the flag.
+        Err(Errno::ENOSYS | Errno::EINVAL) => {
+            let entries = std::fs::read_dir("/proc/self/fd")
+                .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+            for entry in entries.flatten() {
+                let number = entry.file_name().to_str().and_then(|name| name.parse::<c_int>().ok());
+                if let Some(fd) = number.filter(|&fd| fd >= first) {
+                    // SAFETY: all arguments are numbers; a descriptor that is gone is EBADF.
+                    cvt(c_long::from(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
+                }
+            }
+            Ok(())
+        }
+        marked => marked.map(drop),
+    }
 }
 
 impl Child {

@@ -57,6 +57,14 @@ pub struct Setting<'a> {
     pub stderr: &'a Stream<'a>,
 }
 
+impl<'a> Setting<'a> {
+    /// A hook whose output nobody reads but the error: the caller's stdout and stderr may be the
+    /// container's own.
+    pub fn captured(state: &'a [u8]) -> Self {
+        Self { state, directory: None, stdout: &Stream::Captured, stderr: &Stream::Captured }
+    }
+}
+
 /// Runs the hook to its end. An error (code `hook`) names the kind, the path and the exit status, the
 /// signal, or the timeout after which the hook was killed. What an error means for the container is the
 /// caller's part of the story.

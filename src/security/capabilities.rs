@@ -147,6 +147,9 @@ fn names(set: u64) -> String {
     named.join(" ")
 }
 
+/// What loading a filter without no_new_privs needs (seccomp(2)): CAP_SYS_ADMIN.
+pub const SECCOMP_RIGHT: u64 = 1 << 21;
+
 impl Plan {
     /// Drops from the bounding set all that is not in it. Before [`Plan::become_user`]: the drop needs
     /// an effective CAP_SETPCAP, which the change to a uid other than 0 clears.
@@ -170,7 +173,12 @@ impl Plan {
     /// Sets permitted, effective, inheritable and ambient. After [`Plan::become_user`], which needs
     /// CAP_SETUID and CAP_SETGID. The ambient set comes last, since each of its capabilities must be
     /// permitted and inheritable by then, and is cleared first: the caller's own would leak otherwise.
-    pub fn set_capabilities(&self) -> Result<()> {
+    ///
+    /// With `retained` these stay permitted, though not effective: [`SECCOMP_RIGHT`] for
+    /// [`Plan::raise`]. They end with execve(2), which works the permitted set out anew from the
+    /// bounding and the ambient set (capabilities(7)); until then a process without them cannot ptrace
+    /// this one.
+    pub fn set_capabilities(&self, retained: u64) -> Result<()> {
         let set = || {
             let wanted = &self.capabilities;
             match credentials::ambient_clear() {
@@ -180,7 +188,7 @@ impl Plan {
             }
             let sets = Sets {
                 effective: wanted.effective,
-                permitted: wanted.permitted,
+                permitted: wanted.permitted | retained,
                 inheritable: wanted.inheritable,
             };
             credentials::capset(sets).call(|| {
@@ -196,6 +204,17 @@ impl Plan {
             Ok(())
         };
         set().context("set the capabilities")
+    }
+
+    /// Makes retained capabilities effective beside the wanted ones.
+    pub fn raise(&self, retained: u64) -> Result<()> {
+        let wanted = &self.capabilities;
+        let sets = Sets {
+            effective: wanted.effective | retained,
+            permitted: wanted.permitted | retained,
+            inheritable: wanted.inheritable,
+        };
+        credentials::capset(sets).call(|| format!("capset(effective {:#x})", sets.effective))
     }
 
     /// PR_SET_NO_NEW_PRIVS, when the plan says so.

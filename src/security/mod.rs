@@ -10,13 +10,12 @@
 //!    from a process that is no longer dumpable, and before a seccomp filter that may forbid it.
 //! 5. [`Plan::set_scheduler`], [`Plan::set_io_priority`], [`Plan::set_memory_policy`],
 //!    [`Plan::set_personality`], [`Plan::set_umask`]: scheduling needs CAP_SYS_NICE.
-//! 6. [`Plan::set_no_new_privileges`], then seccomp when `no_new_privileges` is false (without it
-//!    seccomp needs CAP_SYS_ADMIN, which step 8 takes away).
+//! 6. [`Plan::set_no_new_privileges`].
 //! 7. [`Plan::drop_bounding`]: needs CAP_SETPCAP, which the id change takes out of the effective set.
 //! 8. [`Plan::become_user`]: groups, gid, uid with the permitted set kept; then
 //!    [`Plan::set_capabilities`].
-//! 9. Seccomp when `no_new_privileges` is true: as late as possible, so that the filter need not allow
-//!    the steps before.
+//! 9. Seccomp, with nothing after it but execve, so that the filter need not allow the steps before.
+//!    Without no_new_privs it needs CAP_SYS_ADMIN ([`SECCOMP_RIGHT`]), which step 8 retains for it.
 
 mod attributes;
 mod capabilities;
@@ -29,7 +28,7 @@ mod scheduling;
 mod sysctl;
 mod user;
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, SECCOMP_RIGHT};
 pub use environment::{environment, home};
 pub use host::Host;
 pub use keyring::join_session_keyring;

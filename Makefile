@@ -1,0 +1,97 @@
+# Everything that is done with this repository. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+# A host triple only of the machines that .cargo/config.toml builds statically for.
+TRIPLE  := $(shell uname -m)-unknown-linux-gnu
+CARGO   ?= cargo
+RELEASE := target/$(TRIPLE)/release
+TESTS    = $(shell $(CARGO) test --locked --test integration --no-run 2>&1 | sed -n 's|.*Executable integration/main.rs (\(.*\))|\1|p')
+
+# What the tests must not pass over. Set to 0 to let tests skip on a machine that lacks something.
+export BERTH_TEST_STRICT ?= 1
+
+##@ Build
+
+build: ## the release binary, static and stripped, as target/berth
+	$(CARGO) build --locked --release --bin berth --target $(TRIPLE)
+	@install -m 755 $(RELEASE)/berth target/berth.new && mv target/berth.new target/berth
+
+install: build ## target/berth into DESTDIR/PREFIX/bin
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
+
+clean: ## remove all that was built, with the test machine's image and the peers
+	$(CARGO) clean
+
+##@ See it
+
+demo: build ## run a container made of this repository and show from inside what is isolated (root)
+	@$(CARGO) build --locked --quiet --release --example inside --target $(TRIPLE)
+	@integration/demo/run target/berth $(RELEASE)/examples/inside
+
+##@ Check
+
+lint: ## formatting, and clippy with warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# In the order in which a failure is found soonest.
+TEST_STEPS := test-dependencies test-unit test-integration test-engines vm-test-v2 vm-test-v1
+
+test: $(TEST_STEPS) ## everything; installs what it needs (root)
+
+test-steps:
+	@echo $(TEST_STEPS)
+
+test-dependencies: ## Debian packages that the tests need and that are missing (root)
+	@integration/dependencies
+
+test-unit: ## what is pure, without root
+	$(CARGO) test --locked --lib --bins
+
+test-integration: ## real containers on this machine's cgroups, and on cgroup2 alone (root)
+	$(CARGO) test --locked --test integration
+
+test-engines: build ## berth under containerd, and README's example as it is written (root)
+	integration/engines/ctr target/berth
+	integration/readme target/berth
+
+# The binary that ships is tested there; the one with overflow checks was tested on the host. Emulation is
+# slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by.
+vm-test: vm-test-v2 vm-test-v1 ## the integration suite in a booted Debian with systemd, on cgroup v2 and on v1 (root)
+
+# Not phony: make would not match a pattern for a phony name; no file has these names.
+vm-test-%: build
+	tests="$(TESTS)"; payload="$(TRIPLE)/debug/payload"; \
+	BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-8} BERTH="$(CURDIR)/target/berth" BERTH_TEST_PAYLOAD="$(CURDIR)/target/$$payload" \
+	integration/vm/run $* --file "$$tests" --file target/berth --file "target/$$payload" -- "$(CURDIR)/$$tests --layout host"
+
+##@ Measure
+
+# 50 rounds and more give the figures that are quoted; fewer show whether all still runs.
+BENCH_ROUNDS ?= 50
+
+bench: build target/bench/floor target/bench/launch target/bench/true ## berth beside runc, crun, youki and the floor; target/bench.json (root)
+	@integration/dependencies
+	@bench/peers.sh
+	BENCH_ROUNDS=$(BENCH_ROUNDS) $(CARGO) bench --locked --quiet --profile dev --bench runtimes
+
+bench-short: BENCH_ROUNDS = 10
+bench-short: bench ## the same with 10 rounds
+
+target/bench/%: bench/%.c
+	@mkdir -p target/bench
+	$(CC) -std=gnu11 -Wall -Wextra -Werror -O2 -static -o $@ $<
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-integration test-engines vm-test bench bench-short help

@@ -104,7 +104,6 @@ fn compile(
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         rootfs,
-        apparmor: facts.apparmor,
         security: security::plan(process, &linux, &facts, warnings)?,
         seccomp,
         args: process.args().clone().unwrap_or_default(),

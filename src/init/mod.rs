@@ -58,8 +58,6 @@ pub struct Plan {
     pub start_container: Vec<Hook>,
     /// The state that hooks read.
     pub state: OciState,
-    /// Whether AppArmor is on.
-    pub apparmor: bool,
     /// The id after which the session keyring is named; None to stay in the caller's.
     pub keyring: Option<String>,
     /// How many descriptors after stderr the program inherits.
@@ -295,7 +293,7 @@ fn give_up_rights(plan: &Plan, procfs: BorrowedFd<'_>) -> Result<()> {
         let other_users = plan.namespaces.has(Kind::User);
         security::join_session_keyring(id, security.selinux_label.as_deref(), other_users, procfs)?;
     }
-    security.set_exec_labels(procfs, plan.apparmor)?;
+    security.set_exec_labels(procfs)?;
     security.set_scheduler()?;
     security.set_io_priority()?;
     security.set_memory_policy()?;

@@ -15,13 +15,28 @@
 //!   the mount is visible anywhere.
 //! - never a detached tree that is closed unattached: that costs an RCU grace period (80–500 µs).
 
-use std::path::{Path, PathBuf};
+mod attach;
+mod build;
+mod cgroup;
+mod console;
+mod copyup;
+mod devices;
+mod enter;
+mod hostfs;
+mod idmap;
+mod inroot;
+mod legacy;
+mod mask;
+mod options;
+mod plan;
+mod source;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use crate::error::{Error, Result};
+pub use build::Root;
+pub use plan::{Plan, plan};
 
 /// What a plan is made from. Paths are the host's.
 pub struct Request<'a> {
@@ -89,55 +104,4 @@ pub struct Hierarchy {
     pub mountpoint: PathBuf,
     /// The container's cgroup below it; a leading `/` means the mount point.
     pub path: PathBuf,
-}
-
-/// How the root filesystem will be built: finished data.
-#[derive(Debug)]
-pub struct Plan {
-    _private: (),
-}
-
-/// Compiles the request. No system call is made. Things that are ignored are named in `warnings`.
-pub fn plan(_request: &Request<'_>, _warnings: &mut Vec<String>) -> Result<Plan> {
-    Err(Error::unsupported("rootfs: in work"))
-}
-
-impl Plan {
-    /// Opens, in the parent and before the clone, what only the host's user may open.
-    pub fn open_sources(&mut self) -> Result<()> {
-        Err(Error::unsupported("rootfs: in work"))
-    }
-
-    /// Builds the root filesystem, in the child and in its mount namespace.
-    pub fn build(&self) -> Result<Root> {
-        Err(Error::unsupported("rootfs: in work"))
-    }
-}
-
-/// A built root filesystem that is not yet the process's root.
-#[derive(Debug)]
-pub struct Root {
-    root: OwnedFd,
-}
-
-impl Root {
-    /// The root directory (O_PATH).
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// A new pty of the container's own devpts: master and slave.
-    pub fn open_pty(&self) -> Result<(OwnedFd, OwnedFd)> {
-        Err(Error::unsupported("rootfs: in work"))
-    }
-
-    /// Makes `slave` the container's `/dev/console`.
-    pub fn bind_console(&self, _slave: BorrowedFd<'_>) -> Result<()> {
-        Err(Error::unsupported("rootfs: in work"))
-    }
-
-    /// Masks, read-only paths, and the change of root; afterwards the working directory is `/`.
-    pub fn enter(self, _plan: &Plan) -> Result<()> {
-        Err(Error::unsupported("rootfs: in work"))
-    }
 }

@@ -11,6 +11,7 @@ use nix::NixPath;
 use nix::errno::Errno;
 
 use super::cvt;
+use crate::error::{Call, Result};
 
 /// Attributes of a mount, `MOUNT_ATTR_*`.
 pub mod attr {
@@ -208,3 +209,45 @@ pub fn open_pty_peer(master: impl AsFd) -> nix::Result<OwnedFd> {
 const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH.unsigned_abs();
 const AT_RECURSIVE: u32 = libc::AT_RECURSIVE.unsigned_abs();
 const AT_SYMLINK_NOFOLLOW: u32 = libc::AT_SYMLINK_NOFOLLOW.unsigned_abs();
+
+/// A new user namespace with the maps `uids` and `gids` (lines of uid_map), held by its descriptor
+/// alone. The caller needs CAP_SETUID, CAP_SETGID and to be single-threaded.
+pub fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd> {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: like fork(2) of a single-threaded process: the child has its own copy of all memory, and
+    // makes no call but pause(2). All further arguments are unused by these flags.
+    let pid = cvt(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) });
+    let pid = pid.call(|| "clone(CLONE_NEWUSER)".into())?;
+    if pid == 0 {
+        // Should the parent die, the child must not stay.
+        // SAFETY: plain values; nothing is shared.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    let namespace = (|| {
+        for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::write(&path, map).call(|| format!("write({path:?}, {map:?})"))?;
+        }
+        let path = format!("/proc/{pid}/ns/user");
+        std::fs::File::open(&path).map(OwnedFd::from).call(|| format!("open({path:?})"))
+    })();
+    #[allow(clippy::cast_possible_truncation)] // a pid is an int in a long
+    let pid = nix::unistd::Pid::from_raw(pid as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)
+        .call(|| format!("kill({pid}, SIGKILL)"))?;
+    nix::sys::wait::waitpid(pid, None).call(|| format!("waitpid({pid})"))?;
+    namespace
+}
+
+/// Lets the slave of the pty `master` be opened (TIOCSPTLCK 0).
+pub fn unlock_pty(master: impl AsFd) -> nix::Result<()> {
+    let locked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int through the pointer, which lives for the call.
+    let ret = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCSPTLCK, &raw const locked) };
+    cvt(libc::c_long::from(ret)).map(drop)
+}

@@ -1,0 +1,122 @@
+//! The rootfs put together, in the child's mount namespace, still beside the host's root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::fchdir;
+
+use super::inroot::{self, Missing, Symlinks};
+use super::plan::{Plan, Step};
+use super::{attach, legacy};
+use crate::error::{Call, Context, Error, Result};
+use crate::sys::mount::{self, Attributes, Clone};
+
+/// A built root filesystem that is not yet the process's root.
+#[derive(Debug)]
+pub struct Root {
+    pub(super) root: OwnedFd,
+    /// Mounts that become read-only once nothing more is made in them. Our own descriptors, not
+    /// paths: the container's processes cannot redirect them (CVE-2026-115521).
+    pub(super) readonly_later: Vec<OwnedFd>,
+}
+
+impl Plan {
+    /// Builds the root filesystem: propagation, the rootfs as a mount of its own, all mounts in the
+    /// spec's order, devices and links in `/dev`, the process's working directory.
+    ///
+    /// Runs in the child, in its mount namespace, with the host's root. Afterwards the working
+    /// directory is the container's root, where createContainer hooks run.
+    pub fn build(&self) -> Result<Root> {
+        // Modes of what is made are meant as they are written.
+        let old = umask(Mode::empty());
+        let root = self.assemble();
+        umask(old);
+        root.with_context(|| format!("rootfs {}", self.rootfs.display()))
+    }
+
+    fn assemble(&self) -> Result<Root> {
+        let mut root = Root { root: self.open_rootfs()?, readonly_later: Vec::new() };
+        for step in &self.steps {
+            match step {
+                Step::Mount(mount) => root.attach(mount)?,
+                Step::Symlink { path, target } => {
+                    root.symlink(path, target).with_context(|| format!("link {}", path.display()))?;
+                }
+            }
+        }
+        if let Some(nodes) = &self.devices {
+            root.fill_dev(nodes, self.user_namespace)?;
+        }
+        if let Some(cwd) = &self.cwd {
+            // Now, because the root may become read-only, and by the root's rights, as runc does.
+            inroot::find_or_make(root.fd(), cwd, Symlinks::Follow, Missing::Directory)
+                .with_context(|| format!("process.cwd {}", cwd.display()))?;
+        }
+        fchdir(&root.root).call(|| "fchdir(rootfs)".into())?;
+        Ok(root)
+    }
+
+    /// The rootfs as a mount of its own, because pivot_root(2) wants one and attributes of the root
+    /// must not be those of the host's mount that it lies on.
+    fn open_rootfs(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        if !self.mount_namespace {
+            // Every change of propagation here would be the host's (fixed in runc 1.5.3).
+            return open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into());
+        }
+        match self.host_propagation {
+            // Before the first mount: it would appear on the host otherwise.
+            Some(propagation) => cut_off(propagation)?,
+            None => make_private_mount_of(&self.rootfs)?,
+        }
+        let directory = open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into())?;
+        match mount::open_tree(directory.as_fd(), c"", Clone::Recursive, true) {
+            Ok(tree) => {
+                mount::move_mount(tree.as_fd(), directory.as_fd()).call(|| "move_mount(rootfs)".into())?;
+                Ok(tree)
+            }
+            Err(Errno::ENOSYS) => {
+                legacy::bind(directory.as_fd(), directory.as_fd(), true)
+                    .call(|| "mount(rootfs, MS_BIND|MS_REC)".into())?;
+                open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into())
+            }
+            Err(errno) => Err(Error::syscall("open_tree(rootfs, CLONE|RECURSIVE)", errno)),
+        }
+    }
+}
+
+/// The namespace's copies of the host's mounts no longer send mounts to the host.
+fn cut_off(propagation: u64) -> Result<()> {
+    let flags = MsFlags::from_bits_retain(propagation) | MsFlags::MS_REC;
+    nix::mount::mount(None::<&Path>, "/", None::<&Path>, flags, None::<&Path>)
+        .call(|| format!("mount(\"/\", propagation {propagation:#x}|MS_REC)"))
+}
+
+/// The mount that holds the rootfs must not be shared: pivot_root(2) refuses it, and the bind of the
+/// rootfs would show up on the host. The mount is the first of the directory and those above it that
+/// is the root of a mount; the others are refused with EINVAL.
+fn make_private_mount_of(rootfs: &Path) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = open(rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into())?;
+    let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    for _ in rootfs.components() {
+        match attach::setattr(directory.as_fd(), false, &private) {
+            Err(Errno::EINVAL) => {}
+            result => return result.call(|| "mount_setattr(mount of the rootfs, MS_PRIVATE)".into()),
+        }
+        directory =
+            openat(&directory, "..", flags, Mode::empty()).call(|| "openat(rootfs, \"..\")".into())?;
+    }
+    Err(Error::unsupported("no mount on the way to the rootfs").remedy("is / a mount point? use --no-pivot"))
+}
+
+impl Root {
+    /// The root directory (O_PATH).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}

@@ -64,7 +64,7 @@ impl Root {
         }
         // Before it is attached, so that nobody sees it writable.
         let early = set_attributes(tree, mount);
-        let target = self.destination(mount, |_| kind_of(tree))?;
+        let target = self.destination(mount, || kind_of(tree))?;
         mount::move_mount(tree, target.fd.as_fd())
             .map_err(|errno| mismatch(tree, &target.fd, Error::syscall("move_mount", errno)))?;
         match early {
@@ -80,7 +80,7 @@ impl Root {
         if bind.must_be_procfs {
             check_is_procfs(from.as_fd())?;
         }
-        let target = self.destination(mount, |_| kind_of(from.as_fd()))?;
+        let target = self.destination(mount, || kind_of(from.as_fd()))?;
         legacy::bind(from.as_fd(), target.fd.as_fd(), bind.clone == Clone::Recursive)
             .map_err(|errno| mismatch(from.as_fd(), &target.fd, Error::syscall("mount(MS_BIND)", errno)))?;
         let tree = self.reopen(mount)?;
@@ -103,7 +103,7 @@ impl Root {
     }
 
     fn filesystem(&mut self, mount: &Mount, filesystem: &Filesystem) -> Result<()> {
-        let target = self.destination(mount, |_| Ok(Missing::Directory))?;
+        let target = self.destination(mount, || Ok(Missing::Directory))?;
         let inherited = inherited_mode(filesystem, &target)?;
         // Only a mount that is still to be changed needs a descriptor of its own.
         let needs_fd = filesystem.copy_up
@@ -152,7 +152,7 @@ impl Root {
     }
 
     /// The mount point, made if missing, checked.
-    fn destination(&self, mount: &Mount, missing: impl FnOnce(&Path) -> Result<Missing>) -> Result<Target> {
+    fn destination(&self, mount: &Mount, missing: impl FnOnce() -> Result<Missing>) -> Result<Target> {
         let path = mount.destination.as_path();
         let ordinary = matches!(&mount.what, What::Filesystem(filesystem) if filesystem.ordinary_directory);
         let symlinks = match (ordinary, mount.destination_nofollow) {
@@ -160,10 +160,7 @@ impl Root {
             (false, true) => Symlinks::NotLast,
             (false, false) => Symlinks::Follow,
         };
-        let target = match inroot::find(self.fd(), path, symlinks)? {
-            Some(fd) => Target { fd, made: false },
-            None => inroot::find_or_make(self.fd(), path, symlinks, missing(path)?)?,
-        };
+        let target = inroot::find_or_make(self.fd(), path, symlinks, missing)?;
         // A symlink of the image may lead into /proc from anywhere; the plan saw only the letters.
         if !target.made && !path.starts_with("/proc") {
             let magic = fstatfs(&target.fd).call(|| format!("fstatfs({path:?})"))?.filesystem_type();

@@ -53,7 +53,7 @@ impl Plan {
         }
         if let Some(cwd) = &self.cwd {
             // Now, because the root may become read-only, and by the root's rights, as runc does.
-            inroot::find_or_make(root.fd(), cwd, Symlinks::Follow, Missing::Directory)
+            inroot::find_or_make(root.fd(), cwd, Symlinks::Follow, || Ok(Missing::Directory))
                 .with_context(|| format!("process.cwd {}", cwd.display()))?;
         }
         fchdir(&root.root).call(|| "fchdir(rootfs)".into())?;

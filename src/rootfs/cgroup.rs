@@ -130,7 +130,8 @@ impl Mounts<'_> {
 /// The container's own cgroup, which exists only once the container is about to.
 fn own_cgroup(mountpoint: &Path, path: &Path) -> Bind {
     Bind {
-        source: mountpoint.join(path.strip_prefix("/").unwrap_or(path)),
+        // The components alone: an empty path would leave a trailing slash.
+        source: mountpoint.join(path.strip_prefix("/").unwrap_or(path)).components().collect(),
         clone: Clone::One,
         follow: true,
         copy_symlink: false,

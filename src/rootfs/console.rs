@@ -56,7 +56,7 @@ impl Root {
         let console = Path::new("/dev/console");
         let bind = || {
             let old = umask(Mode::empty());
-            let target = inroot::find_or_make(self.fd(), console, Symlinks::NotLast, Missing::File);
+            let target = inroot::find_or_make(self.fd(), console, Symlinks::NotLast, || Ok(Missing::File));
             umask(old);
             let target = target?.fd;
             if is_symlink(&fstat(&target).call(|| "fstat".into())?) {

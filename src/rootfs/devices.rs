@@ -102,9 +102,10 @@ impl Root {
     /// Makes the nodes and the links in `/dev`. The image's `/dev` may be a symlink; it is resolved
     /// inside the root (CVE-2026-41579, CVE-2026-47766).
     pub(super) fn fill_dev(&self, nodes: &[Node], user_namespace: bool) -> Result<()> {
-        let dev = inroot::find_or_make(self.fd(), Path::new("/dev"), Symlinks::Follow, Missing::Directory)
-            .context("/dev")?
-            .fd;
+        let dev =
+            inroot::find_or_make(self.fd(), Path::new("/dev"), Symlinks::Follow, || Ok(Missing::Directory))
+                .context("/dev")?
+                .fd;
         for node in nodes {
             self.make_node(&dev, node, user_namespace)
                 .with_context(|| format!("device {}", node.path.display()))?;
@@ -155,7 +156,7 @@ impl Root {
         if !is_node(&stat, node) {
             return Err(Error::unsupported("mknod is refused, and the host's node is another device"));
         }
-        let target = inroot::find_or_make(self.fd(), &node.path, Symlinks::NotLast, Missing::File)?;
+        let target = inroot::find_or_make(self.fd(), &node.path, Symlinks::NotLast, || Ok(Missing::File))?;
         if !target.made {
             let stat = fstat(&target.fd).call(|| "fstat".into())?;
             if is_node(&stat, node) {

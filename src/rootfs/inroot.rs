@@ -7,7 +7,7 @@
 //! what is missing relative to such a descriptor (CVE-2021-30465, CVE-2024-45310).
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -63,21 +63,45 @@ pub(super) fn find(root: BorrowedFd<'_>, path: &Path, symlinks: Symlinks) -> Res
     }
 }
 
-/// As [`find`], and makes what is missing below the root. Umask applies.
+/// As [`find`], and makes what is missing below the root; `missing` is asked only then. Umask applies.
 pub(super) fn find_or_make(
     root: BorrowedFd<'_>,
     path: &Path,
     symlinks: Symlinks,
-    missing: Missing,
+    missing: impl FnOnce() -> Result<Missing>,
 ) -> Result<Target> {
     match lookup(root, path, symlinks) {
         Ok(fd) => return Ok(Target { fd, made: false }),
         Err(Errno::ENOENT | Errno::ENOSYS | Errno::EAGAIN) => {}
         Err(errno) => return Err(failed(path, errno)),
     }
+    let missing = missing()?;
+    if let Some(fd) = make_last(root, path, symlinks, missing) {
+        return Ok(Target { fd, made: true });
+    }
     let mut walk = Walk::new(root, symlinks, Some(missing))?;
     let fd = walk.resolve(path)?.ok_or_else(|| failed(path, Errno::ENOENT))?;
     Ok(Target { fd, made: walk.made })
+}
+
+/// Makes the last component where all others exist, the common case, in three calls. None for whatever
+/// else is the matter: [`Walk`] knows.
+fn make_last(root: BorrowedFd<'_>, path: &Path, symlinks: Symlinks, missing: Missing) -> Option<OwnedFd> {
+    let (parent, name) = (path.parent()?, path.file_name()?);
+    // The parent is never a last component: its symlinks are followed or refused.
+    let symlinks = if symlinks == Symlinks::Refuse { Symlinks::Refuse } else { Symlinks::Follow };
+    let parent = lookup(root, parent, symlinks).ok()?;
+    make_one(parent.as_fd(), name, missing).ok()?;
+    // Whatever was put in its place since then: it is a child of that directory and no symlink.
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    openat2(&parent, name, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve)).ok()
+}
+
+fn make_one(directory: BorrowedFd<'_>, name: &OsStr, missing: Missing) -> nix::Result<()> {
+    match missing {
+        Missing::File => mknodat(directory, name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0),
+        Missing::Directory => mkdirat(directory, name, Mode::from_bits_truncate(0o755)),
+    }
 }
 
 /// The directory that holds the last component of `path`, made if missing, and that component.
@@ -85,7 +109,7 @@ pub(super) fn parent_of<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(Own
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::invalid(format!("{path:?} names no file")));
     };
-    let target = find_or_make(root, parent, Symlinks::Follow, Missing::Directory)?;
+    let target = find_or_make(root, parent, Symlinks::Follow, || Ok(Missing::Directory))?;
     Ok((target.fd, Path::new(name)))
 }
 
@@ -204,13 +228,8 @@ impl Walk {
     }
 
     fn make(&mut self, path: &Path, name: &OsString, missing: Missing, is_last: bool) -> Result<()> {
-        let name = name.as_os_str();
-        let made = match missing {
-            Missing::File if is_last => {
-                mknodat(self.here(), name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0)
-            }
-            _ => mkdirat(self.here(), name, Mode::from_bits_truncate(0o755)),
-        };
+        let missing = if is_last { missing } else { Missing::Directory };
+        let made = make_one(self.here(), name, missing);
         match made {
             Ok(()) => self.made = true,
             // Somebody was faster; the next step looks at what he made.

@@ -158,6 +158,7 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
         false => Some(devices::nodes(linux, request.uid_gid_of_root)?),
     };
     let (host_propagation, root_propagation) = propagation(linux)?;
+    let cwd = request.spec.process().as_ref().map(|process| absolute(process.cwd()));
     Ok(Plan {
         rootfs: request.rootfs.to_owned(),
         mount_namespace: request.mount_namespace,
@@ -174,7 +175,7 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
             (true, true) => Entry::Move,
             (true, false) => Entry::Pivot,
         },
-        cwd: request.spec.process().as_ref().map(|process| absolute(process.cwd())),
+        cwd: cwd.filter(|cwd| cwd != Path::new("/")),
         label,
     })
 }

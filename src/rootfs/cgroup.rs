@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Change, Options};
 use super::plan::{Bind, Filesystem, Mount, Step, What, text};
-use super::{CgroupView, Hierarchy, Request};
+use super::{CgroupView, Hierarchy, Request, Unified};
 use crate::error::{Error, Result};
 use crate::sys::mount::{Clone, attr};
 
@@ -31,7 +31,7 @@ pub(super) fn compile(
                 destination.display()
             ));
         }
-        CgroupView::V2 { mountpoint, path } => steps.push(mounts.v2(destination, mountpoint, path)?),
+        CgroupView::V2(unified) => steps.push(mounts.v2(destination, unified)?),
         CgroupView::V1 { hierarchies, unified } => {
             steps.push(mounts.tmpfs(destination)?);
             for hierarchy in hierarchies {
@@ -39,7 +39,7 @@ pub(super) fn compile(
             }
             if let Some(unified) = unified {
                 let name = name_of(&unified.mountpoint)?;
-                steps.push(mounts.v2(&destination.join(name), &unified.mountpoint, &unified.path)?);
+                steps.push(mounts.v2(&destination.join(name), unified)?);
             }
         }
     }
@@ -52,8 +52,8 @@ struct Mounts<'a> {
 }
 
 impl Mounts<'_> {
-    fn v2(&self, destination: &Path, mountpoint: &Path, path: &Path) -> Result<Step> {
-        let own = own_cgroup(mountpoint, path);
+    fn v2(&self, destination: &Path, unified: &Unified) -> Result<Step> {
+        let own = own_cgroup(&unified.mountpoint, &unified.path);
         let what = match self.request.cgroup_namespace {
             // A user namespace that does not own the cgroup namespace may not mount it: EPERM.
             true => What::Filesystem(Filesystem {

@@ -71,12 +71,7 @@ pub enum CgroupView {
     #[default]
     None,
     /// One cgroup2 hierarchy.
-    V2 {
-        /// Where the host mounts it: `/sys/fs/cgroup`.
-        mountpoint: PathBuf,
-        /// The container's cgroup below it; a leading `/` means the mount point.
-        path: PathBuf,
-    },
+    V2(Unified),
     /// Hierarchies of cgroup v1, on a hybrid host with cgroup2 beside them.
     V1 {
         /// In the host's order.
@@ -86,10 +81,10 @@ pub enum CgroupView {
     },
 }
 
-/// The cgroup2 hierarchy of a hybrid host.
+/// A mounted cgroup2 hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unified {
-    /// Where the host mounts it: `/sys/fs/cgroup/unified`.
+    /// Where the host mounts it: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified`.
     pub mountpoint: PathBuf,
     /// The container's cgroup below it; a leading `/` means the mount point.
     pub path: PathBuf,

@@ -6,6 +6,8 @@
 
 mod idmap;
 mod join;
+#[cfg(test)]
+mod kernel_tests;
 mod time;
 mod uts;
 

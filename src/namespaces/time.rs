@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use oci_spec::runtime::LinuxTimeOffset;
 
 use super::Kind;
 use crate::error::{Call, Context, Error, Result};
 use crate::sys;
+use crate::sys::procfs::Procfs;
 
 /// The text for `timens_offsets`, in a fixed order; None without an offset.
 pub(super) fn offsets(offsets: Option<&HashMap<String, LinuxTimeOffset>>) -> Result<Option<String>> {
@@ -40,32 +40,33 @@ pub(super) fn offsets(offsets: Option<&HashMap<String, LinuxTimeOffset>>) -> Res
 pub struct OriginalTime(OwnedFd);
 
 /// Makes a time namespace for the caller's children, and for itself from its next execve(2) on, and
-/// sets its clocks. `procfs` is the root of a procfs that shows the caller.
+/// sets its clocks. `procfs` must show the caller.
+///
+/// The caller must be dumpable, or its files in `/proc` belong to the host's root.
 ///
 /// Called by the parent right before the clone, which then goes back with [`OriginalTime::restore`].
 /// With a new user namespace only init has the rights (CAP_SYS_TIME in the namespace's owner), so it
 /// calls this itself and drops the result: execve moves a process into its children's time namespace since
 /// Linux 6.2 (commit 2b5f9dad32ed; before, only its children are moved).
-pub fn unshare_time(offsets: &str, procfs: BorrowedFd<'_>) -> Result<OriginalTime> {
-    let original = openat(procfs, "self/ns/time", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .call(|| "openat(proc, \"self/ns/time\")".into())
-        .context("open the runtime's time namespace")?;
+pub fn unshare_time(offsets: &str, procfs: &Procfs) -> Result<OriginalTime> {
+    // A magic link, which a Procfs never follows; the caller's own /proc is as good for what is only
+    // gone back to.
+    let path = "/proc/self/ns/time";
+    let original =
+        File::open(path).call(|| format!("open({path:?})")).context("open the runtime's time namespace")?;
     sys::namespace::unshare(Kind::Time.flag())
         .call(|| "unshare(CLONE_NEWTIME)".into())
         .context("make the time namespace")?;
     let write = || {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let fd = openat(procfs, "self/timens_offsets", flags, Mode::empty())
-            .call(|| "openat(proc, \"self/timens_offsets\")".into())?;
-        File::from(fd)
-            .write_all(offsets.as_bytes())
-            .call(|| format!("write(\"self/timens_offsets\", {offsets:?})"))
+        let path = "self/timens_offsets";
+        let mut file = procfs.open(path, OFlag::O_WRONLY)?;
+        file.write_all(offsets.as_bytes()).call(|| format!("write(\"/proc/{path}\", {offsets:?})"))
     };
     write().context("set the clocks of the time namespace").map_err(|error| match error.errno() {
         Some(Errno::ERANGE) => error.remedy("a clock may not become negative or pass half of its range"),
         _ => error,
     })?;
-    Ok(OriginalTime(original))
+    Ok(OriginalTime(original.into()))
 }
 
 impl OriginalTime {

@@ -1,17 +1,16 @@
 //! Small attributes of the process: OOM score, personality, umask.
 
-use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
 use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain};
 
 use super::Plan;
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::credentials;
+use crate::sys::procfs::Procfs;
 
 /// `linux.personality` as personality(2) takes it. The spec defines no flag yet.
 pub(super) fn personality(personality: &LinuxPersonality) -> Result<u64> {
@@ -26,28 +25,28 @@ pub(super) fn personality(personality: &LinuxPersonality) -> Result<u64> {
 }
 
 impl Plan {
-    /// Writes `/proc/self/oom_score_adj` below `procfs`, the root of a procfs of our own. Untouched
-    /// when config.json says nothing. Less than the inherited minimum needs CAP_SYS_RESOURCE in the
-    /// initial user namespace.
-    pub fn set_oom_score_adj(&self, procfs: BorrowedFd<'_>) -> Result<()> {
+    /// Writes `/proc/self/oom_score_adj`. Untouched when config.json says nothing. A value below the
+    /// lowest that the process may return to needs CAP_SYS_RESOURCE in the initial user namespace.
+    ///
+    /// The process must be dumpable here, or the file belongs to the host's root.
+    pub fn set_oom_score_adj(&self, procfs: &Procfs) -> Result<()> {
         let Some(value) = self.oom_score_adj else {
             return Ok(());
         };
         let write = || {
             let path = "self/oom_score_adj";
-            let fd = openat(procfs, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                .call(|| format!("open(\"/proc/{path}\", O_WRONLY)"))?;
-            File::from(fd)
-                .write_all(value.to_string().as_bytes())
+            let mut file = procfs.open(path, OFlag::O_WRONLY)?;
+            file.write_all(value.to_string().as_bytes())
                 .call(|| format!("write(\"/proc/{path}\", \"{value}\")"))
+                .map_err(|error| match error.errno() {
+                    Some(Errno::EACCES) => {
+                        error.remedy("lowering it needs CAP_SYS_RESOURCE in the initial user namespace")
+                    }
+                    Some(Errno::EINVAL) => error.remedy("it is -1000 … 1000"),
+                    _ => error,
+                })
         };
-        write().context("set process.oomScoreAdj").map_err(|error| match error.errno() {
-            Some(Errno::EACCES) => {
-                error.remedy("lowering it needs CAP_SYS_RESOURCE in the initial user namespace")
-            }
-            Some(Errno::EINVAL) => error.remedy("it is -1000 … 1000"),
-            _ => error,
-        })
+        write().context("set process.oomScoreAdj")
     }
 
     /// personality(2), which survives execve(2).

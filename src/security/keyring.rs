@@ -1,13 +1,13 @@
 //! The session keyring (session-keyring(7)).
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
 use super::labels;
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::credentials;
+use crate::sys::procfs::Procfs;
 
 /// Joins a session keyring of the container's own, named `_ses.ID` as runc names it, so that the
 /// caller's keys are out of reach; a later exec joins the same by its name. Not called with
@@ -21,12 +21,12 @@ pub fn join_session_keyring(
     id: &str,
     label: Option<&str>,
     user_namespace: bool,
-    procfs: BorrowedFd<'_>,
+    procfs: &Procfs,
 ) -> Result<()> {
     join(id, label, user_namespace, procfs).context("join the container's session keyring")
 }
 
-fn join(id: &str, label: Option<&str>, user_namespace: bool, procfs: BorrowedFd<'_>) -> Result<()> {
+fn join(id: &str, label: Option<&str>, user_namespace: bool, procfs: &Procfs) -> Result<()> {
     const OTHERS_SEARCH: u32 = 0x8;
     const OWNER_SEARCH: u32 = 0x8_0000;
     let name = CString::new(format!("_ses.{id}"))

@@ -1,15 +1,13 @@
 //! AppArmor profile and SELinux context of the container's program.
 
-use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 
 use super::{Host, Plan};
 use crate::error::{Call, Context, Error, Result};
+use crate::sys::procfs::Procfs;
 
 /// The AppArmor profile to set, if any. A profile that nobody would enforce is an error, with the
 /// words of runc that engines know; all but `unconfined`, which asks for nothing.
@@ -38,11 +36,11 @@ pub(super) fn selinux(label: Option<&str>, host: &Host) -> Result<Option<String>
 }
 
 impl Plan {
-    /// Sets the labels that take effect at execve(2), through `procfs`, the root of a procfs of our
-    /// own: the container's `/proc` may be anything (CVE-2019-16884, CVE-2025-52881).
+    /// Sets the labels that take effect at execve(2), through a procfs that no
+    /// container can have touched (CVE-2019-16884, CVE-2025-52881).
     ///
     /// The process must be dumpable here, or its files in `/proc` belong to the host's root.
-    pub fn set_exec_labels(&self, procfs: BorrowedFd<'_>) -> Result<()> {
+    pub fn set_exec_labels(&self, procfs: &Procfs) -> Result<()> {
         if let Some(profile) = &self.apparmor_profile {
             apply_profile(procfs, profile)
                 .with_context(|| format!("apply the apparmor profile {profile:?}"))?;
@@ -55,7 +53,7 @@ impl Plan {
     }
 }
 
-fn apply_profile(procfs: BorrowedFd<'_>, profile: &str) -> Result<()> {
+fn apply_profile(procfs: &Procfs, profile: &str) -> Result<()> {
     let command = format!("exec {profile}");
     // AppArmor has a directory of its own since Linux 5.8; `attr/exec` belongs to the first module in
     // the stack, which may be SELinux.
@@ -71,17 +69,19 @@ fn apply_profile(procfs: BorrowedFd<'_>, profile: &str) -> Result<()> {
     }
 }
 
-fn has_own_directory(procfs: BorrowedFd<'_>) -> bool {
-    openat(procfs, "self/attr/apparmor", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).is_ok()
+fn has_own_directory(procfs: &Procfs) -> bool {
+    procfs.open("self/attr/apparmor", OFlag::O_PATH).is_ok()
 }
 
 /// One write(2) to `/proc/self/attr/NAME`; an empty value resets the attribute.
-pub(super) fn write_attribute(procfs: BorrowedFd<'_>, name: &str, value: &[u8]) -> Result<()> {
+pub(super) fn write_attribute(procfs: &Procfs, name: &str, value: &[u8]) -> Result<()> {
+    // Podman matches on `/proc/…/attr/…` to tell a label from other failures.
     let call = || format!("write(\"/proc/self/attr/{name}\", {:?})", String::from_utf8_lossy(value));
-    let path = format!("self/attr/{name}");
-    let fd = openat(procfs, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .call(|| format!("open(\"/proc/self/attr/{name}\", O_WRONLY)"))?;
-    let written = File::from(fd).write(value).call(call)?;
+    let written = procfs
+        .open(format!("self/attr/{name}"), OFlag::O_WRONLY)
+        .with_context(|| format!("open /proc/self/attr/{name}"))?
+        .write(value)
+        .call(call)?;
     if written == value.len() {
         return Ok(());
     }

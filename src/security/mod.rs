@@ -1,7 +1,8 @@
 //! What the container's process may do: user, capabilities, limits, labels, scheduling.
 //!
 //! [`plan`] turns `process` and `linux` of config.json into plain numbers and bytes in the parent;
-//! each step is then one method, called by init (or the joining process of an exec) in this order:
+//! each step is then one method, called by init (or the joining process of an exec) in this order,
+//! after the parent's [`Plan::raise_hard_rlimits`]:
 //!
 //! 1. [`Plan::set_oom_score_adj`], [`Plan::set_rlimits`]: while the runtime's rights are still there.
 //! 2. [`join_session_keyring`]: before anything could be looked up through the caller's keyring.
@@ -21,6 +22,8 @@ mod attributes;
 mod capabilities;
 mod environment;
 mod host;
+#[cfg(test)]
+mod kernel_tests;
 mod keyring;
 mod labels;
 mod rlimits;

@@ -1,7 +1,6 @@
 //! Resource limits (getrlimit(2)).
 
 use nix::errno::Errno;
-use nix::unistd::Pid;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 
 use super::Plan;
@@ -63,22 +62,35 @@ pub(super) fn plan(limits: &[PosixRlimit]) -> Result<Vec<Rlimit>> {
 }
 
 impl Plan {
-    /// Sets the limits of the process `pid`; 0 is the caller.
-    ///
-    /// Raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace, so with a user
-    /// namespace the parent has to do it for init. In both cases after the rootfs is built: a small
-    /// RLIMIT_FSIZE or RLIMIT_NOFILE is meant for the container, not for its making. And before
-    /// [`Plan::become_user`], which gives that capability up.
-    pub fn set_rlimits(&self, pid: Pid) -> Result<()> {
+    /// Raises the caller's own hard limits as far as the container's need it; the parent's step before
+    /// the clone. That takes CAP_SYS_RESOURCE in the initial user namespace, which init does not have
+    /// in a user namespace; what init inherits it can lower. Soft limits stay: a small RLIMIT_FSIZE is meant
+    /// for the container, not for its making.
+    pub fn raise_hard_rlimits(&self) -> Result<()> {
         for limit in &self.rlimits {
-            let Rlimit { resource, name, soft, hard } = limit;
-            credentials::set_rlimit(pid.as_raw(), *resource, *soft, *hard)
-                .call(|| format!("prlimit({name}, soft {soft}, hard {hard})"))
-                .with_context(|| format!("limit {name}"))
-                .map_err(|error| explain(error, limit))?;
+            let (soft, hard) = credentials::rlimit(limit.resource)
+                .call(|| format!("prlimit({})", limit.name))
+                .with_context(|| format!("limit {}", limit.name))?;
+            if limit.hard > hard {
+                set(limit, soft, limit.hard)?;
+            }
         }
         Ok(())
     }
+
+    /// Sets the caller's limits; init's step. Before [`Plan::become_user`], where a caller without
+    /// [`Plan::raise_hard_rlimits`] before it gives up the right to raise them.
+    pub fn set_rlimits(&self) -> Result<()> {
+        self.rlimits.iter().try_for_each(|limit| set(limit, limit.soft, limit.hard))
+    }
+}
+
+fn set(limit: &Rlimit, soft: u64, hard: u64) -> Result<()> {
+    let name = &limit.name;
+    credentials::set_rlimit(limit.resource, soft, hard)
+        .call(|| format!("prlimit({name}, soft {soft}, hard {hard})"))
+        .with_context(|| format!("limit {name}"))
+        .map_err(|error| explain(error, limit))
 }
 
 fn explain(error: Error, limit: &Rlimit) -> Error {

@@ -1,15 +1,10 @@
 //! `linux.sysctl`: which may be set, under which path, and the writing.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::BorrowedFd;
-
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
 
 use super::{Host, Plan};
-use crate::error::{Call, Context, Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::sys::procfs::Procfs;
 
 /// One kernel parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,24 +81,16 @@ fn refusal(path: &str, linux: &Linux, host: &Host) -> Option<&'static str> {
 }
 
 impl Plan {
-    /// Writes all parameters below `procfs`, the root of a procfs of our own: a `/proc/sys` of the
-    /// container may lead anywhere (CVE-2025-52881). After the namespaces are entered, before the
-    /// capabilities are given up.
-    pub fn write_sysctls(&self, procfs: BorrowedFd<'_>) -> Result<()> {
-        for sysctl in &self.sysctls {
-            write(procfs, sysctl).with_context(|| format!("set the sysctl {:?}", sysctl.name))?;
-        }
-        Ok(())
+    /// Writes all parameters through a procfs that no container can have touched: its own `/proc/sys`
+    /// may lead anywhere (CVE-2025-52881). After the namespaces are entered, before the capabilities
+    /// are given up.
+    pub fn write_sysctls(&self, procfs: &Procfs) -> Result<()> {
+        self.sysctls.iter().try_for_each(|sysctl| {
+            procfs
+                .write(format!("sys/{}", sysctl.path), &sysctl.value)
+                .with_context(|| format!("set the sysctl {:?}", sysctl.name))
+        })
     }
-}
-
-fn write(procfs: BorrowedFd<'_>, sysctl: &Sysctl) -> Result<()> {
-    let path = format!("sys/{}", sysctl.path);
-    let fd = openat(procfs, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .call(|| format!("open(\"/proc/{path}\", O_WRONLY)"))?;
-    File::from(fd)
-        .write_all(sysctl.value.as_bytes())
-        .call(|| format!("write(\"/proc/{path}\", {:?})", sysctl.value))
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@ use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat, major};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{SFlag, fstat, major};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime as oci;
 
 use super::Plan;
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::credentials;
+use crate::sys::procfs::Procfs;
 
 /// Numbers as the container sees them. config.json has no names, and no name of the image's
 /// `/etc/passwd` is ever looked up for them (CVE-2016-3697).
@@ -85,14 +86,14 @@ impl Plan {
     ///
     /// Afterwards the process is not dumpable and has no parent death signal (prctl(2)): who relies
     /// on one sets it again.
-    pub fn become_user(&self, procfs: BorrowedFd<'_>) -> Result<()> {
+    pub fn become_user(&self, procfs: &Procfs) -> Result<()> {
         credentials::keep_capabilities(true).call(|| "prctl(PR_SET_KEEPCAPS, 1)".into())?;
         self.set_ids(procfs)
             .with_context(|| format!("become uid {} gid {}", self.user.uid, self.user.gid))?;
         credentials::keep_capabilities(false).call(|| "prctl(PR_SET_KEEPCAPS, 0)".into())
     }
 
-    fn set_ids(&self, procfs: BorrowedFd<'_>) -> Result<()> {
+    fn set_ids(&self, procfs: &Procfs) -> Result<()> {
         let User { uid, gid, additional_gids, .. } = &self.user;
         let groups: Vec<Gid> = additional_gids.iter().copied().map(Gid::from_raw).collect();
         match setgroups(&groups) {
@@ -128,10 +129,10 @@ fn unmapped(error: Error, what: &str) -> Error {
     }
 }
 
-fn setgroups_denied(procfs: BorrowedFd<'_>) -> bool {
+fn setgroups_denied(procfs: &Procfs) -> bool {
     let mut text = String::new();
-    openat(procfs, "self/setgroups", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map(std::fs::File::from)
+    procfs
+        .open("self/setgroups", OFlag::O_RDONLY)
         .is_ok_and(|mut file| file.read_to_string(&mut text).is_ok() && text.trim() == "deny")
 }
 

@@ -117,15 +117,15 @@ pub fn no_new_privs() -> nix::Result<()> {
     Ok(())
 }
 
-/// prlimit64(2) of the process `pid`, 0 being the caller; `u64::MAX` is RLIM_INFINITY.
-pub fn set_rlimit(pid: c_int, resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+/// prlimit64(2) of the calling process; `u64::MAX` is RLIM_INFINITY.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the kernel reads one rlimit64, whose layout is the same on all architectures, and is
     // given no place to write the old one.
     cvt(unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            pid,
+            0,
             resource,
             &raw const limit,
             std::ptr::null_mut::<libc::rlimit64>(),

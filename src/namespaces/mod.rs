@@ -16,8 +16,9 @@ pub use join::{Joined, Opened, OriginalPid};
 pub use time::{OriginalTime, unshare_time};
 pub use uts::{set_domainname, set_hostname};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use crate::error::{Call, Context, Error, Result};
@@ -196,6 +197,33 @@ impl Plan {
         self.new & !later
     }
 
+    /// Says what stands behind the kernel's refusal to make the new namespaces.
+    pub fn explain(&self, error: Error) -> Error {
+        let missing = Kind::ALL
+            .into_iter()
+            .find(|kind| self.creates(*kind) && !Path::new("/proc/self/ns").join(kind.proc_name()).exists());
+        if let Some(kind) = missing {
+            return error.remedy(format!("this kernel has no {} namespaces", kind.name()));
+        }
+        let reads =
+            |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+        match error.errno() {
+            Some(Errno::ENOSPC) => error.remedy("a limit in /proc/sys/user/max_*_namespaces is reached"),
+            Some(Errno::EPERM) if !self.creates(Kind::User) => {
+                error.remedy("it needs CAP_SYS_ADMIN; without it, ask for a user namespace too")
+            }
+            Some(Errno::EPERM) if reads("/proc/sys/kernel/unprivileged_userns_clone", "0") => {
+                error.remedy("users may make user namespaces once /proc/sys/kernel/unprivileged_userns_clone is 1")
+            }
+            Some(Errno::EPERM | Errno::EACCES)
+                if reads("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") =>
+            {
+                error.remedy("AppArmor restricts user namespaces (/proc/sys/kernel/apparmor_restrict_unprivileged_userns)")
+            }
+            _ => error,
+        }
+    }
+
     /// Whether [`unshare_time`] has to be called with `time_offsets`: by the parent before the clone,
     /// or, with a new user namespace, by init, which has the rights over its clocks only there.
     pub fn sets_clocks(&self) -> bool {
@@ -288,6 +316,14 @@ mod tests {
         let mut linux = linux(vec![joined(LinuxNamespaceType::User, "/u")]);
         linux.set_uid_mappings(Some(vec![map]));
         assert!(plan(&linux).unwrap().uid_map.is_empty());
+    }
+
+    #[test]
+    fn explains_refusals() {
+        let refused = |plan: Plan, errno| plan.explain(Error::syscall("clone3", errno)).to_string();
+        let pid = Plan { new: Kind::Pid.flag(), ..Plan::default() };
+        assert!(refused(pid.clone(), Errno::EPERM).contains("needs CAP_SYS_ADMIN"));
+        assert!(refused(pid, Errno::ENOSPC).contains("max_*_namespaces"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn cause(path: &Path, errno: Errno) -> Option<String> {
             interpreter
         }
         Kind::Elf(elf) => {
-            if elf.machine != OWN_MACHINE && errno == Errno::ENOEXEC {
+            if errno == Errno::ENOEXEC && OWN_MACHINE.is_some_and(|own| own != elf.machine) {
                 return Some(format!(
                     "it is a program for {}, this machine is {}",
                     elf.machine_name(),
@@ -128,16 +128,20 @@ struct Elf {
     entries: u16,
 }
 
-#[cfg(target_arch = "x86_64")]
-const OWN_MACHINE: u16 = 62;
-#[cfg(target_arch = "aarch64")]
-const OWN_MACHINE: u16 = 183;
-#[cfg(target_arch = "riscv64")]
-const OWN_MACHINE: u16 = 243;
-#[cfg(target_arch = "s390x")]
-const OWN_MACHINE: u16 = 22;
-#[cfg(target_arch = "powerpc64")]
-const OWN_MACHINE: u16 = 21;
+/// `e_machine` of this build; None where we do not know it.
+const OWN_MACHINE: Option<u16> = if cfg!(target_arch = "x86_64") {
+    Some(62)
+} else if cfg!(target_arch = "aarch64") {
+    Some(183)
+} else if cfg!(target_arch = "riscv64") {
+    Some(243)
+} else if cfg!(target_arch = "s390x") {
+    Some(22)
+} else if cfg!(target_arch = "powerpc64") {
+    Some(21)
+} else {
+    None
+};
 
 impl Elf {
     fn parse(head: &[u8]) -> Option<Elf> {
@@ -245,7 +249,7 @@ mod tests {
             diagnosed("crlf", b"#!/bin/sh\r\necho", Errno::ENOENT).ends_with("(the line ends with CR LF)")
         );
         assert_eq!(
-            diagnosed("elf", &elf(OWN_MACHINE, "/lib/ld-nowhere.so.1"), Errno::ENOENT),
+            diagnosed("elf", &elf(OWN_MACHINE.unwrap(), "/lib/ld-nowhere.so.1"), Errno::ENOENT),
             "no such file or directory; its ELF interpreter \"/lib/ld-nowhere.so.1\" does not exist"
         );
     }
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn explains_a_wrong_format() {
         let said = |name, content: &[u8]| diagnosed(name, content, Errno::ENOEXEC);
-        let other = if OWN_MACHINE == 183 { 62 } else { 183 };
+        let other = if OWN_MACHINE == Some(183) { 62 } else { 183 };
         assert!(said("machine", &elf(other, "/x")).starts_with("exec format error; it is a program for "));
         assert_eq!(said("empty", b""), "exec format error; it is empty");
         assert!(said("text", b"echo hello").ends_with("neither an ELF program nor a script with #!"));
@@ -263,12 +267,12 @@ mod tests {
     #[test]
     fn survives_garbage() {
         for length in 0..70 {
-            diagnosed("garbage", &elf(OWN_MACHINE, "/x")[..length], Errno::ENOENT);
+            diagnosed("garbage", &elf(OWN_MACHINE.unwrap(), "/x")[..length], Errno::ENOENT);
         }
-        let mut far = elf(OWN_MACHINE, "/x");
+        let mut far = elf(OWN_MACHINE.unwrap(), "/x");
         far[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
         diagnosed("far", &far, Errno::ENOENT);
-        let mut long = elf(OWN_MACHINE, "/x");
+        let mut long = elf(OWN_MACHINE.unwrap(), "/x");
         long[96..104].copy_from_slice(&u64::MAX.to_le_bytes());
         diagnosed("long", &long, Errno::ENOENT);
     }

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::{self as oci, Capability, Linux, LinuxCapabilities, LinuxNamespaceType};
 
 use super::{Host, Plan};
-use crate::error::{Call, Context, Error, Result};
+use crate::error::{Call, Context, Result};
 use crate::sys::credentials::{self, Sets};
 
 /// One bit per capability number in each set.
@@ -80,9 +80,9 @@ pub(super) fn plan(
     linux: &Linux,
     host: &Host,
     warnings: &mut Vec<String>,
-) -> Result<Capabilities> {
+) -> Capabilities {
     let Some(wanted) = capabilities else {
-        return Ok(Capabilities { known: host.known, ..Capabilities::default() });
+        return Capabilities { known: host.known, ..Capabilities::default() };
     };
     // In a user namespace other than the runtime's init starts with every capability, whatever the
     // runtime has (user_namespaces(7), Capabilities).
@@ -113,28 +113,26 @@ pub(super) fn plan(
             warnings.push(format!("ignoring capabilities {}: {why}", names(set)));
         }
     }
-    require("effective", sets.effective, "permitted", sets.permitted)?;
-    require("inheritable", sets.inheritable, "bounding", sets.bounding)?;
+    // What the kernel would refuse with a bare EPERM. Less than was asked is no danger, and the spec wants
+    // a container that runs.
+    sets.effective = within("effective", sets.effective, "permitted", sets.permitted, warnings);
+    sets.inheritable = within("inheritable", sets.inheritable, "bounding", sets.bounding, warnings);
     // Engines ask for ambient capabilities and have left them out of the inheritable set since
-    // CVE-2022-29162; the kernel then refuses to raise them, and runc warns.
-    let lost = sets.ambient & !(sets.permitted & sets.inheritable);
-    if lost != 0 {
-        warnings.push(format!(
-            "ignoring ambient capabilities {}: they are not both permitted and inheritable",
-            names(lost)
-        ));
-        sets.ambient &= !lost;
-    }
-    Ok(sets)
+    // CVE-2022-29162.
+    sets.ambient = within("ambient", sets.ambient, "permitted", sets.permitted, warnings);
+    sets.ambient = within("ambient", sets.ambient, "inheritable", sets.inheritable, warnings);
+    sets
 }
 
-/// capset(2) would say no more than EPERM.
-fn require(inner: &str, set: u64, outer: &str, bound: u64) -> Result<()> {
-    let outside = set & !bound;
-    if outside == 0 {
-        return Ok(());
+/// The part of a set that lies in another one, with a warning of the rest.
+fn within(inner: &str, set: u64, outer: &str, bound: u64, warnings: &mut Vec<String>) -> u64 {
+    if set & !bound != 0 {
+        warnings.push(format!(
+            "ignoring {inner} capabilities {}: they are not in the {outer} set",
+            names(set & !bound)
+        ));
     }
-    Err(Error::invalid(format!("process.capabilities.{inner}: {} not in {outer}", names(outside))))
+    set & bound
 }
 
 /// `CAP_CHOWN CAP_KILL`, by number.
@@ -235,7 +233,7 @@ mod tests {
         Host { known, bounding: known, permitted: known, ..Host::default() }
     }
 
-    fn planned(json: &str, linux: &str, host: &Host) -> (Result<Capabilities>, Vec<String>) {
+    fn planned(json: &str, linux: &str, host: &Host) -> (Capabilities, Vec<String>) {
         let wanted: LinuxCapabilities = serde_json::from_str(json).unwrap();
         let linux: Linux = serde_json::from_str(linux).unwrap();
         let mut warnings = Vec::new();
@@ -253,7 +251,7 @@ mod tests {
     #[test]
     fn gives_nothing_without_the_object() {
         let mut warnings = Vec::new();
-        let sets = plan(None, &Linux::default(), &host(), &mut warnings).unwrap();
+        let sets = plan(None, &Linux::default(), &host(), &mut warnings);
         assert_eq!(sets, Capabilities { known: host().known, ..Capabilities::default() });
     }
 
@@ -261,7 +259,6 @@ mod tests {
     fn cve_2022_29162_inheritable_is_what_was_asked() {
         let json = r#"{"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}"#;
         let (sets, warnings) = planned(json, "{}", &host());
-        let sets = sets.unwrap();
         assert_eq!((sets.bounding, sets.effective, sets.permitted), (1 << 5, 1 << 5, 1 << 5));
         assert_eq!((sets.inheritable, sets.ambient), (0, 0));
         assert!(warnings.is_empty());
@@ -272,7 +269,6 @@ mod tests {
         let old = Host { known: 0xff, bounding: 0x1f, permitted: 0x3f, ..Host::default() };
         let json = r#"{"bounding": ["CAP_KILL", "CAP_BPF"], "permitted": ["CAP_KILL"]}"#;
         let (sets, warnings) = planned(json, "{}", &old);
-        let sets = sets.unwrap();
         assert_eq!((sets.bounding, sets.permitted), (0, 1 << 5));
         assert_eq!(
             warnings,
@@ -283,23 +279,28 @@ mod tests {
         );
         // A new user namespace gives all that the kernel knows.
         let (sets, _) = planned(json, r#"{"namespaces": [{"type": "user"}]}"#, &old);
-        assert_eq!(sets.unwrap().bounding, 1 << 5);
+        assert_eq!(sets.bounding, 1 << 5);
     }
 
     #[test]
     fn drops_ambient_capabilities_that_could_not_be_raised() {
         let json = r#"{"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]}"#;
         let (sets, warnings) = planned(json, "{}", &host());
-        assert_eq!(sets.unwrap().ambient, 0);
+        assert_eq!(sets.ambient, 0);
         assert_eq!(warnings.len(), 1);
     }
 
     #[test]
-    fn refuses_effective_beyond_permitted() {
-        let (sets, _) = planned(r#"{"effective": ["CAP_KILL"]}"#, "{}", &host());
+    fn warns_of_what_the_kernel_would_refuse() {
+        let json = r#"{"effective": ["CAP_KILL"], "inheritable": ["CAP_CHOWN"]}"#;
+        let (sets, warnings) = planned(json, "{}", &host());
+        assert_eq!((sets.effective, sets.inheritable), (0, 0));
         assert_eq!(
-            sets.unwrap_err().to_string(),
-            "process.capabilities.effective: CAP_KILL not in permitted"
+            warnings,
+            [
+                "ignoring effective capabilities CAP_KILL: they are not in the permitted set",
+                "ignoring inheritable capabilities CAP_CHOWN: they are not in the bounding set"
+            ]
         );
     }
 }

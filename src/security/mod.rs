@@ -82,13 +82,16 @@ pub struct Plan {
 
 /// Turns config.json into the plan, with what is known of the host (see [`Host::look`]). Pure.
 ///
-/// Warns of capabilities that this kernel or this caller does not have (config.md: "the runtime
-/// SHOULD log a warning … and MUST NOT fail").
+/// Capabilities that cannot be had are warned of and left out (config.md, capabilities).
+///
+/// # Errors
+/// A value that makes no sense (a limit listed twice, a sysctl without its namespace …), or a label for
+/// a security module that is off; each names its field.
 pub fn plan(process: &Process, linux: &Linux, host: &Host, warnings: &mut Vec<String>) -> Result<Plan> {
     let affinity = process.exec_cpu_affinity().as_ref();
     Ok(Plan {
         user: user::plan(process.user())?,
-        capabilities: capabilities::plan(process.capabilities().as_ref(), linux, host, warnings)?,
+        capabilities: capabilities::plan(process.capabilities().as_ref(), linux, host, warnings),
         no_new_privileges: process.no_new_privileges() == Some(true),
         rlimits: rlimits::plan(process.rlimits().as_deref().unwrap_or_default())?,
         oom_score_adj: process.oom_score_adj(),

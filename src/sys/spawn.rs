@@ -153,7 +153,15 @@ impl<'a> Spawn<'a> {
             }
             ForkResult::Parent { child } => {
                 drop(errno_out);
-                let pidfd = process::pidfd_open(child)?;
+                let pidfd = match process::pidfd_open(child) {
+                    Ok(pidfd) => pidfd,
+                    Err(errno) => {
+                        // Nobody could wait for it with a limit. Its pid is its own until it is reaped.
+                        nix::sys::signal::kill(child, Signal::SIGKILL)?;
+                        nix::sys::wait::waitpid(child, None)?;
+                        return Err(errno);
+                    }
+                };
                 let mut errno = Vec::new();
                 let read = errno_in.read_to_end(&mut errno);
                 match <[u8; 4]>::try_from(errno.as_slice()) {

@@ -19,7 +19,7 @@ pub struct Kill {
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
     /// Name, with or without SIG, or number
-    #[arg(default_value = "SIGTERM", value_parser = signal::parse, allow_hyphen_values = true)]
+    #[arg(default_value = "SIGTERM", value_parser = signal::parse)]
     pub signal: i32,
 }
 

@@ -51,7 +51,6 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     about = "An OCI container runtime",
     version = VERSION.as_str(),
     disable_version_flag = true,
-    disable_help_subcommand = true,
     subcommand_required = true,
     override_usage = "berth [OPTIONS] <COMMAND>"
 )]
@@ -152,4 +151,149 @@ fn run(argv: Vec<OsString>) -> u8 {
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).call(|| "write(stdout)".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    use super::*;
+
+    fn parse(line: &str) -> Cli {
+        let words = line.split_whitespace().map(OsString::from);
+        let argv = argv::with_double_dashes(std::iter::once("berth".into()).chain(words).collect());
+        Cli::try_parse_from(&argv).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// Flags of a verb that is not offered yet.
+    fn parse_later<T: Args>(line: &str) -> T {
+        let command = T::augment_args(Command::new("verb").no_binary_name(true));
+        let matches = command.try_get_matches_from(line.split_whitespace());
+        T::from_arg_matches(&matches.unwrap_or_else(|error| panic!("{line}: {error}"))).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        let mut root = Cli::command();
+        for (name, augment) in [
+            ("exec", exec::Exec::augment_args as fn(Command) -> Command),
+            ("ps", ps::Ps::augment_args),
+            ("pause", pause::Pause::augment_args),
+            ("resume", pause::Resume::augment_args),
+            ("update", update::Update::augment_args),
+            ("events", events::Events::augment_args),
+            ("checkpoint", checkpoint::Checkpoint::augment_args),
+            ("restore", restore::Restore::augment_args),
+            ("features", features::Features::augment_args),
+        ] {
+            if root.find_subcommand(name).is_none() {
+                root = root.subcommand(augment(Command::new(name)));
+            }
+        }
+        root.debug_assert();
+    }
+
+    #[test]
+    fn engines_command_lines_are_understood() {
+        for line in [
+            // containerd's shim, through go-runc
+            "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup create \
+             --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty/pty.sock x",
+            "--root /r --log /l --log-format json --rootless=true start x",
+            "--root /r state x",
+            "--root /r kill --all x 9",
+            "--root /r kill x 15",
+            "--root /r delete --force x",
+            "--root /r --criu /usr/sbin/criu delete x",
+            // conmon, for Podman and CRI-O
+            "--root=/r --systemd-cgroup create --bundle /b --pid-file /p --no-pivot --no-new-keyring x",
+            "--cgroup-manager=disabled --log-level error --log=/l --log-format=json create -b /b --preserve-fds 3 x",
+            // BuildKit
+            "--log /l --log-format json run --bundle /b --keep --no-pivot x",
+            "--debug run -d --pidfd-socket /s --no-subreaper x",
+            "run -detach -bundle /b x",
+            // by hand
+            "kill x KILL",
+            "kill -r ^a.*",
+            "list -q",
+            "list --format json",
+            "delete -rf x",
+            "spec --rootless -b /b",
+        ] {
+            parse(line);
+        }
+    }
+
+    #[test]
+    fn create_and_run_pass_on_what_was_typed() {
+        let Verb::Run(run) = parse("run -d --keep -b /b --pid-file p --preserve-fds 2 --no-pivot x").verb
+        else {
+            panic!("not run")
+        };
+        let options = run.options().unwrap();
+        assert!(options.detach && options.keep && !options.no_subreaper);
+        assert_eq!(options.create.bundle, std::path::Path::new("/b"));
+        assert_eq!(options.create.pid_file.as_deref(), Some(std::path::Path::new("p")));
+        assert_eq!(options.create.preserve_fds, 2);
+        assert!(options.create.no_pivot && !options.create.no_new_keyring);
+        let Verb::Create(create) = parse("create x").verb else { panic!("not create") };
+        assert_eq!(create.flags.options().unwrap().bundle, std::env::current_dir().unwrap());
+        let Verb::Kill(kill) = parse("kill x").verb else { panic!("not kill") };
+        assert_eq!(kill.signal, 15);
+    }
+
+    #[test]
+    fn the_flags_of_later_verbs_are_runcs() {
+        let exec: exec::Exec = parse_later(
+            "--console-socket /s --pidfd-socket /s --cwd / -e A=b --env C=d -t -u 1:2 -g 3 --additional-gids 4 -d \
+             --pid-file /p --process-label l --apparmor a --no-new-privs -c CAP_KILL --cap CAP_CHOWN \
+             --preserve-fds 1 --cgroup a --ignore-paused x ls -l --env",
+        );
+        assert_eq!(exec.env, ["A=b", "C=d"]);
+        assert_eq!(exec.user, Some((1, Some(2))));
+        assert_eq!(exec.additional_gids, [3, 4]);
+        assert_eq!(exec.command, ["ls", "-l", "--env"]);
+        let exec: exec::Exec = parse_later("--process /p.json --detach --pid-file /p x");
+        assert!(exec.detach && exec.command.is_empty());
+        let ps: ps::Ps = parse_later("-f json x");
+        assert_eq!(ps.format, list::ListFormat::Json);
+        let ps: ps::Ps = parse_later("x -e -f json");
+        assert_eq!(ps.options, ["-e", "-f", "json"]);
+        let update: update::Update = parse_later(
+            "--blkio-weight 10 --cpu-period 1 --cpu-quota -1 --cpu-burst 1 --cpu-share 2 --cpu-rt-period 1 \
+             --cpu-rt-runtime 1 --cpuset-cpus 0-1 --cpuset-mems 0 --cpu-idle 1 --memory 1m --memory-reservation 1 \
+             --memory-swap -1 --kernel-memory 1 --kernel-memory-tcp 1 --pids-limit -1 --l3-cache-schema a \
+             --mem-bw-schema b x",
+        );
+        assert_eq!(
+            (update.memory, update.memory_swap, update.cpu_quota),
+            (Some(1 << 20), Some(-1), Some(-1))
+        );
+        parse_later::<update::Update>("-r - x");
+        parse_later::<events::Events>("--stats --interval 1s x");
+        parse_later::<checkpoint::Checkpoint>(
+            "--image-path /i --work-path /w --parent-path ../p --leave-running --tcp-established --ext-unix-sk \
+             --shell-job --lazy-pages --status-fd 3 --page-server 1.2.3.4:5 --file-locks --pre-dump \
+             --manage-cgroups-mode soft --empty-ns network --auto-dedup --tcp-close x",
+        );
+        parse_later::<restore::Restore>(
+            "--console-socket /s --image-path /i --work-path /w --tcp-established --ext-unix-sk --shell-job \
+             --file-locks --manage-cgroups-mode strict -b /b -d --pid-file /p --no-subreaper --no-pivot \
+             --empty-ns network --auto-dedup --lazy-pages --lsm-profile apparmor:x --lsm-mount-context c x",
+        );
+        parse_later::<pause::Pause>("x");
+        parse_later::<pause::Resume>("x");
+        parse_later::<features::Features>("");
+    }
+
+    #[test]
+    fn the_version_has_the_lines_that_engines_parse() {
+        let error = Cli::try_parse_from(["berth", "--version"]).unwrap_err();
+        let text = error.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("berth version "), "{text}");
+        assert!(lines[1].starts_with("commit: "), "{text}");
+        assert_eq!(lines[2..], ["spec: 1.3.0"]);
+    }
 }

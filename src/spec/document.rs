@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::shape::{may_have_misplaced_array, misplaced_arrays};
+use super::tree::read;
 use super::validate::parse_semver;
 use super::{CONFIG, Finding, VERSION, ValidateOptions, none_in, validate};
 use crate::error::{Error, Result};
@@ -85,8 +86,7 @@ fn parse_as_tree(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     spec.ok_or_else(|| Error::invalid(format!("{CONFIG}: is not a container's configuration")))
 }
 
-/// Whether another reading would say the same: not JSON, or a key twice. Readers disagree about
-/// which of two values counts, so whoever checked the document may have seen the other one.
+/// Whether the long way would say the same: it is not JSON, or has a member twice.
 fn is_final(error: &serde_json::Error) -> bool {
     !error.is_data() || error.to_string().starts_with("duplicate field")
 }
@@ -96,7 +96,7 @@ fn unreadable(file: &str, error: &serde_json::Error) -> Error {
 }
 
 fn tree(file: &str, json: &[u8]) -> Result<Value> {
-    match serde_json::from_slice(json) {
+    match read(json) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(Error::invalid(format!("{file}: must be a JSON object"))),
         Err(error) => Err(unreadable(file, &error)),

@@ -8,13 +8,15 @@ mod shape;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod validate;
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use oci_spec::runtime::Spec;
 
-use crate::error::{Call, Error, Result};
+use crate::error::{Call, Context, Error, Result};
 
 pub use document::{parse, parse_process};
 pub use template::template;
@@ -63,10 +65,15 @@ impl std::fmt::Display for Finding {
 /// The file cannot be read, is no JSON, or a value has the wrong type; the latter names all such
 /// values and, with them, what [`validate`] finds in the rest.
 pub fn load(bundle: &Path, warnings: &mut Vec<String>) -> Result<Loaded> {
-    let path: PathBuf = bundle.join(CONFIG);
-    let raw = std::fs::read(&path).call(|| format!("open({})", path.display())).map_err(|e| {
-        e.context("read the bundle").remedy("`berth spec` writes a config.json to start from")
-    })?;
+    let path = bundle.join(CONFIG);
+    let raw = match std::fs::read(&path) {
+        // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let missing = Error::invalid(format!("bundle {}: {CONFIG} not found", bundle.display()));
+            return Err(missing.remedy("`berth spec` writes one to start from"));
+        }
+        result => result.call(|| format!("read({})", path.display())).context("read the bundle")?,
+    };
     let spec = parse(&raw, warnings)?;
     Ok(Loaded { spec, raw })
 }

@@ -627,6 +627,7 @@ fn what_is_no_json_is_refused_with_its_line() {
         ("[]", "config.json: must be a JSON object"),
         ("null", "config.json: must be a JSON object"),
         (r#"{"ociVersion": "1.0.0", "ociVersion": "1.0.1"}"#, "config.json: duplicate field `ociVersion`"),
+        (r#"{"linux": [], "hostname": "a", "hostname": "b"}"#, "config.json: duplicate field `hostname`"),
     ] {
         let message = parse(text.as_bytes(), &mut Vec::new()).unwrap_err().to_string();
         assert!(message.starts_with(expected), "{text}: {message}");
@@ -660,4 +661,13 @@ fn semantic_versions() {
     ] {
         assert_eq!(parse_semver(text), None, "{text}");
     }
+}
+
+#[test]
+fn a_bundle_without_a_config_is_not_a_missing_command() {
+    let error = load(Path::new("/proc/self/no-bundle"), &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "bundle /proc/self/no-bundle: config.json not found; `berth spec` writes one to start from"
+    );
 }

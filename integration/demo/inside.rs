@@ -17,7 +17,10 @@ fn main() {
         ("read /proc/kcore", first_byte("/proc/kcore")),
         ("devices in /dev", devices()),
         ("capabilities", capabilities()),
-        ("new privileges", if status("NoNewPrivs") == "1" { "never".into() } else { "by setuid programs".into() }),
+        (
+            "new privileges",
+            if status("NoNewPrivs") == "1" { "never".into() } else { "by setuid programs".into() },
+        ),
         ("seccomp", if status("Seccomp") == "2" { "filters system calls".into() } else { "none".into() }),
         ("open files", limit("Max open files")),
         ("memory limit", cgroup(&["memory.max", "memory/memory.limit_in_bytes"])),
@@ -82,7 +85,8 @@ fn devices() -> String {
     use std::os::unix::fs::FileTypeExt;
     let Ok(entries) = fs::read_dir("/dev") else { return "none".to_owned() };
     let is_device = |path: &Path| {
-        fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_char_device() || file.file_type().is_block_device())
+        fs::symlink_metadata(path)
+            .is_ok_and(|file| file.file_type().is_char_device() || file.file_type().is_block_device())
     };
     entries.flatten().filter(|entry| is_device(&entry.path())).count().to_string()
 }
@@ -99,12 +103,17 @@ fn status(key: &str) -> String {
 
 fn capabilities() -> String {
     let effective = u64::from_str_radix(&status("CapEff"), 16).unwrap_or(0);
-    format!("{} of {}", effective.count_ones(), read("/proc/sys/kernel/cap_last_cap").parse().map_or(0, |last: u32| last + 1))
+    format!(
+        "{} of {}",
+        effective.count_ones(),
+        read("/proc/sys/kernel/cap_last_cap").parse().map_or(0, |last: u32| last + 1)
+    )
 }
 
 fn limit(name: &str) -> String {
     let text = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next().map(str::to_owned));
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next().map(str::to_owned));
     value.unwrap_or_default()
 }
 

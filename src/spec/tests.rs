@@ -671,3 +671,45 @@ fn a_bundle_without_a_config_is_not_a_missing_command() {
         "bundle /proc/self/no-bundle: config.json not found; `berth spec` writes one to start from"
     );
 }
+
+/// RFC 7396.
+fn merge(document: &mut Value, patch: &Value) {
+    let Some(changes) = patch.as_object() else { return *document = patch.clone() };
+    if !document.is_object() {
+        *document = json!({});
+    }
+    let members = document.as_object_mut().unwrap();
+    for (name, change) in changes {
+        if change.is_null() {
+            members.remove(name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[test]
+fn the_table_of_invalid_inputs_says_what_is_said() {
+    let table: Value = serde_json::from_str(include_str!("../../integration/invalid.json")).unwrap();
+    let options = ValidateOptions { detached: true, ..ValidateOptions::default() };
+    for case in table["cases"].as_array().unwrap() {
+        let mut document: Value = serde_json::from_str(&template(None)).unwrap();
+        document["process"]["terminal"] = false.into();
+        merge(&mut document, &case["config"].as_object().map_or(json!({}), |patch| patch.clone().into()));
+        let text = case["raw"].as_str().map_or(document.to_string(), str::to_owned);
+        let result = parse(text.as_bytes(), &mut Vec::new()).and_then(|spec| check(&spec, &options));
+        let message = result.err().map(|error| error.to_string()).unwrap_or_default();
+        if case["args"].is_array() || case["host"] == true {
+            assert_eq!(message, "", "{}", case["name"]);
+            continue;
+        }
+        assert_eq!(message.lines().count(), 1, "{}", case["name"]);
+        for part in case["stderr"].as_array().unwrap() {
+            assert!(
+                message.contains(part.as_str().unwrap()),
+                "{}\n   gave: {message}\n wanted: {part}",
+                case["name"]
+            );
+        }
+    }
+}

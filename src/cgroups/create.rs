@@ -160,35 +160,35 @@ impl Plan {
         Ok(cgroup)
     }
 
-    /// Makes the directory and its parents; whether it is new.
+    /// Makes the directory, and its parents where they are missing; whether it is new.
     fn make(&self, directory: &Directory) -> Result<(OwnedFd, bool)> {
         let root = open_root(&directory.mountpoint)?;
-        // A parent that another container leaves at this moment can vanish under us: start again. It
-        // cannot go on for ever, because each round another container has to end.
+        // Nearly always the parents are there. One that another container leaves at this moment can
+        // vanish under us; it cannot go on for ever, because each round another container has to end.
         for _ in 0..100 {
-            match self.make_once(root.as_fd(), directory) {
-                Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {}
+            match self.make_leaf(root.as_fd(), directory) {
+                Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {
+                    match make_parents(root.as_fd(), directory) {
+                        Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                        result => result?,
+                    }
+                }
                 result => return result,
             }
         }
-        self.make_once(root.as_fd(), directory)
+        self.make_leaf(root.as_fd(), directory)
     }
 
-    fn make_once(&self, root: BorrowedFd<'_>, directory: &Directory) -> Result<(OwnedFd, bool)> {
-        make_parents(root, directory)?;
+    fn make_leaf(&self, root: BorrowedFd<'_>, directory: &Directory) -> Result<(OwnedFd, bool)> {
+        // Before the directory: to give it a controller later is a second migration.
         if directory.is_unified() && self.record.version == Version::V2 {
-            let wanted = self.writes.iter().chain(&self.late);
-            controllers::enable(root, directory, wanted)?;
-        }
-        let cpuset = directory.has("cpuset");
-        if cpuset && let Some(parent) = directory.path.parent() {
-            // Also parents that others made: one without cpus cannot give any to its children.
-            inherit_cpuset(root, parent)?;
+            controllers::enable(root, directory, self.writes.iter().chain(&self.late))?;
         }
         let new = make_directory(root, &directory.path)?;
         let fd = open_below(root, &directory.path)?;
-        if cpuset {
-            inherit_cpuset(root, &directory.path)?;
+        if directory.has("cpuset") {
+            inherit_cpuset(root, &directory.path, "cpuset.cpus")?;
+            inherit_cpuset(root, &directory.path, "cpuset.mems")?;
         }
         Ok((fd, new))
     }
@@ -281,12 +281,6 @@ fn make_parents(root: BorrowedFd<'_>, directory: &Directory) -> Result<()> {
     let Some(parent) = directory.path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
         return Ok(());
     };
-    // Nearly always they are there.
-    if nix::unistd::faccessat(root, parent, nix::unistd::AccessFlags::F_OK, nix::fcntl::AtFlags::empty())
-        .is_ok()
-    {
-        return Ok(());
-    }
     let mark = if directory.is_unified() { MARK_V2 } else { MARK_V1 };
     let mut parents: Vec<&Path> = parent.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
     parents.reverse();
@@ -309,28 +303,24 @@ fn make_parents(root: BorrowedFd<'_>, directory: &Directory) -> Result<()> {
     Ok(())
 }
 
-/// Gives a v1 cpuset the cpus and memory nodes of its parents where it has none: the kernel lets no
-/// process into one without (ENOSPC), and a new one has none unless `cgroup.clone_children` is on.
-fn inherit_cpuset(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let mut line: Vec<&Path> = path.ancestors().collect();
-    line.reverse();
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let mut inherited = String::new();
-        for path in &line {
-            let name = path.join(file);
-            let shown = name.display().to_string();
-            let value = read_at(root, &shown)
-                .map_err(|errno| Error::syscall(format!("read(cpuset, {shown:?})"), errno))?;
-            if value.trim().is_empty() {
-                write_at(root, &shown, &inherited).map_err(|(call, errno)| {
-                    Error::syscall(format!("{call}(cpuset, {shown:?}, {inherited:?})"), errno)
-                })?;
-            } else {
-                value.trim().clone_into(&mut inherited);
-            }
+/// Gives a v1 cpuset the cpus or memory nodes of its parents where it has none, and the parents
+/// theirs: the kernel lets no process into a cpuset without (ENOSPC), and a new one has none unless
+/// `cgroup.clone_children` is on. The value.
+fn inherit_cpuset(root: BorrowedFd<'_>, path: &Path, file: &str) -> Result<String> {
+    let shown = path.join(file).display().to_string();
+    let value =
+        read_at(root, &shown).map_err(|errno| Error::syscall(format!("read(cpuset, {shown:?})"), errno))?;
+    match path.parent() {
+        Some(parent) if value.trim().is_empty() => {
+            let inherited = inherit_cpuset(root, parent, file)?;
+            write_at(root, &shown, &inherited).map_err(|(call, errno)| {
+                Error::syscall(format!("{call}(cpuset, {shown:?}, {inherited:?})"), errno)
+            })?;
+            Ok(inherited)
         }
+        // The root of the hierarchy always has them.
+        _ => Ok(value.trim().to_owned()),
     }
-    Ok(())
 }
 
 /// A cgroup that was there before is taken over only if nothing is in it (as runc does): the limits
@@ -374,8 +364,16 @@ fn write_list(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let current = List::parse(&text).ok_or_else(|| {
         Error::new(Code::Kernel, format!("{:?}: unknown line in {text:?}", path.join("devices.list")))
     })?;
+    let mut open: Option<(&str, OwnedFd)> = None;
     for (file, rule) in target.writes_from(&current) {
-        match write_at(fd, file, &rule) {
+        let result = match &open {
+            Some((name, fd)) if *name == file => write_rule(fd, &rule),
+            _ => open_at(fd, file, OFlag::O_WRONLY).map_err(|errno| ("open", errno)).and_then(|fd| {
+                let (_, fd) = open.insert((file, fd));
+                write_rule(fd, &rule)
+            }),
+        };
+        match result {
             Ok(()) => {}
             // Our own cgroup does not have it to give, and nobody asked for it.
             Err((_, Errno::EPERM)) if file == "devices.allow" && List::is_default(&rule) => {}
@@ -389,6 +387,10 @@ fn write_list(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn write_rule(fd: &OwnedFd, rule: &str) -> Result<(), (&'static str, Errno)> {
+    nix::unistd::write(fd, rule.as_bytes()).map(drop).map_err(|errno| ("write", errno))
 }
 
 /// Loads the filter and attaches it to a v2 cgroup that has none.

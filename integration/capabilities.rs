@@ -16,15 +16,19 @@ fn none() -> Vec<String> {
 }
 
 fn sets_are_exactly_those_listed() {
-    let report = Bundle::new()
-        .capabilities(&["bounding"], &["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"])
-        .capabilities(&["permitted", "effective"], &["CAP_CHOWN", "CAP_KILL"])
-        .report();
+    let bundle = || {
+        Bundle::new()
+            .capabilities(&["bounding"], &["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"])
+            .capabilities(&["permitted", "effective"], &["CAP_CHOWN", "CAP_KILL"])
+    };
+    let report = bundle().report();
     assert_eq!(report.capabilities("bounding"), ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]);
-    // execve by uid 0 gives bounding | inheritable to permitted (capabilities(7)).
-    assert_eq!(report.capabilities("permitted"), ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]);
+    assert_eq!(report.capabilities("permitted"), ["CAP_CHOWN", "CAP_KILL"]);
     assert_eq!(report.capabilities("inheritable"), none());
     assert_eq!(report.capabilities("ambient"), none());
+    // Without no_new_privs, execve by uid 0 gives bounding | inheritable to permitted (capabilities(7)).
+    let report = bundle().set("/process/noNewPrivileges", false).report();
+    assert_eq!(report.capabilities("permitted"), ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]);
 }
 
 fn no_capabilities_at_all() {

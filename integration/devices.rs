@@ -163,40 +163,40 @@ fn device_filter_allows_what_is_listed() {
 }
 
 fn device_filter_by_access() {
-    // 1:1 (/dev/mem) is in no default list.
-    let rules = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rm" }]);
+    // 10:229 (/dev/fuse) is in no default list, and anyone may open it.
+    let rules = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rm" }]);
     let report = with_mknod().set("/linux/resources/devices", rules).report_after(&[
-        "device:c:1:11:r",
-        "device:c:1:11:w",
-        "device:c:1:11:rw",
+        "device:c:10:229:r",
+        "device:c:10:229:w",
+        "device:c:10:229:rw",
     ]);
-    assert_eq!(report.probe("device:c:1:11:r"), "ok");
-    assert_eq!(report.probe("device:c:1:11:w"), "open EPERM");
-    assert_eq!(report.probe("device:c:1:11:rw"), "open EPERM");
+    assert_eq!(report.probe("device:c:10:229:r"), "ok");
+    assert_eq!(report.probe("device:c:10:229:w"), "open EPERM");
+    assert_eq!(report.probe("device:c:10:229:rw"), "open EPERM");
 }
 
 fn device_filter_last_rule_counts() {
     let rules = json!([
         { "allow": false, "access": "rwm" },
-        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm" },
-        { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" },
+        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm" },
+        { "allow": false, "type": "c", "major": 10, "minor": 229, "access": "w" },
     ]);
     let report = with_mknod()
         .set("/linux/resources/devices", rules)
-        .report_after(&["device:c:1:11:r", "device:c:1:11:w"]);
+        .report_after(&["device:c:10:229:r", "device:c:10:229:w"]);
     assert_eq!(
-        (report.probe("device:c:1:11:r"), report.probe("device:c:1:11:w")),
+        (report.probe("device:c:10:229:r"), report.probe("device:c:10:229:w")),
         (&json!("ok"), &json!("open EPERM"))
     );
 }
 
 fn device_filter_wildcard_minor() {
-    let rules = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 1, "access": "rwm" }]);
+    let rules = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 10, "access": "rwm" }]);
     let report = with_mknod()
         .set("/linux/resources/devices", rules)
-        .report_after(&["device:c:1:11:r", "device:c:10:229"]);
-    assert_eq!(report.probe("device:c:1:11:r"), "ok");
-    assert!(report.probe("device:c:10:229").as_str().is_some_and(|text| text.ends_with("EPERM")));
+        .report_after(&["device:c:10:229:r", "device:b:7:0"]);
+    assert_eq!(report.probe("device:c:10:229:r"), "ok");
+    assert!(report.probe("device:b:7:0").as_str().is_some_and(|text| text.ends_with("EPERM")));
 }
 
 /// config-linux.md, Default Devices, and what the engines rely on: mknod of anything, use of the default ones.

@@ -2,13 +2,16 @@
 #![allow(missing_docs)]
 
 mod capabilities;
+mod cgroups;
 mod devices;
 mod harness;
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
 mod rlimits;
+mod seccomp;
 
 use std::process::ExitCode;
 
@@ -21,5 +24,8 @@ fn main() -> ExitCode {
         ("process", process::TESTS),
         ("capabilities", capabilities::TESTS),
         ("rlimits", rlimits::TESTS),
+        ("seccomp", seccomp::TESTS),
+        ("cgroups", cgroups::TESTS),
+        ("hooks", hooks::TESTS),
     ])
 }

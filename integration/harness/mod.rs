@@ -9,7 +9,7 @@ pub mod runner;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use program::{Done, berth, berth_in, slow};
+pub use program::{Done, slow};
 pub use report::Report;
 pub use serde_json::{Value, json};
 

@@ -89,7 +89,8 @@ impl Done {
     }
 
     pub fn describe(&self) -> String {
-        format!("{}: {}\nstdout: {}\nstderr: {}", self.line, self.status, self.stdout(), self.stderr())
+        let short: String = self.stdout().chars().take(400).collect();
+        format!("{}: {}\nstdout: {short}\nstderr: {}", self.line, self.status, self.stderr())
     }
 }
 

@@ -23,6 +23,7 @@ pub fn run(steps: &[String]) -> ExitCode {
             "cat" => copy_stdin(),
             "sleep" => std::thread::sleep(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
             "exit" => return ExitCode::from(operand.parse::<u8>().unwrap_or(125)),
+            "background" => background(operand),
             "raise" => raise(operand),
             "signals" => print_signals(operand),
             "label" => {
@@ -55,6 +56,13 @@ fn copy_stdin() {
         if stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush()).is_err() {
             return;
         }
+    }
+}
+
+/// `background:STEP`: a child of ours does the step.
+fn background(step: &str) {
+    if let Err(error) = std::process::Command::new("/proc/self/exe").arg(step).spawn() {
+        eprintln!("payload: background {step}: {error}");
     }
 }
 

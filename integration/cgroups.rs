@@ -1,0 +1,295 @@
+//! Cgroups through the file system on v1, v2 and hybrid hosts: placement, limits, removal.
+
+use crate::harness::host::{control, hierarchies, hierarchy_of, is_v2};
+use crate::harness::program::{Bounded, await_condition};
+use crate::harness::*;
+use crate::{require, tests};
+use std::fs;
+use std::path::PathBuf;
+
+tests! {
+    process_is_in_its_cgroup_everywhere, relative_path, without_a_path_the_id_names_it, removed_after_the_run,
+    nested_cgroups_are_removed, memory_limit, memory_and_swap_limit, memory_limit_is_enforced, cpu_quota_and_period, cpu_shares,
+    pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, unified_on_v2, unified_of_a_missing_controller,
+    kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
+    parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
+}
+
+/// Skips where the layout has no such controller: on some machines v1 holds them all.
+fn needs(controller: &str) {
+    let here = hierarchy_of(controller).is_some();
+    if is_v2() {
+        require!(here, "{controller} is not a controller of cgroup v2 here");
+    }
+    require!(here, "no controller {controller} here");
+}
+
+fn sleeper() -> Bundle {
+    Bundle::new().steps(&["sleep:1000"])
+}
+
+fn process_is_in_its_cgroup_everywhere() {
+    let mut container = sleeper().container();
+    container.up();
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    let path = container.bundle.cgroup_path();
+    for line in table.lines() {
+        let listed = line.split(':').nth(1).expect("controllers");
+        let mounted = hierarchies().iter().any(|hierarchy| {
+            hierarchy.controllers.iter().any(|name| listed.split(',').any(|other| other == name))
+                || (listed.is_empty() && hierarchy.controllers.is_empty())
+        });
+        if mounted {
+            assert!(line.ends_with(&path), "{line}");
+        }
+    }
+}
+
+fn relative_path() {
+    let bundle = sleeper();
+    let path = bundle.cgroup_path();
+    let mut container = bundle.set("/linux/cgroupsPath", path.trim_start_matches('/')).container();
+    container.up();
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    assert!(table.lines().any(|line| line.ends_with(&path)), "{table}");
+}
+
+fn without_a_path_the_id_names_it() {
+    let mut container = sleeper().remove("/linux/cgroupsPath").container();
+    container.up();
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    assert!(table.lines().any(|line| line.ends_with(&format!("/{}", container.id))), "{table}");
+    container.finish();
+    assert!(host::cgroups_with(&container.id).is_empty());
+}
+
+fn removed_after_the_run() {
+    let mut container = sleeper().container();
+    container.up();
+    assert!(!host::cgroups_with(&container.bundle.cgroup_path()).is_empty());
+    container.finish();
+    assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+}
+
+fn nested_cgroups_are_removed() {
+    let mut container = sleeper().container();
+    container.up();
+    for cgroup in host::cgroups_with(&container.bundle.cgroup_path()) {
+        fs::create_dir_all(cgroup.join("inner/innermost")).expect("nested cgroup");
+    }
+    container.finish();
+    assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+}
+
+fn memory_limit() {
+    needs("memory");
+    let mut container = sleeper().set("/linux/resources/memory", json!({ "limit": 67_108_864 })).container();
+    container.create();
+    let value = control("memory", &container.bundle.cgroup_path(), "memory.limit_in_bytes", "memory.max");
+    assert_eq!(value, "67108864");
+}
+
+fn memory_and_swap_limit() {
+    needs("memory");
+    let resources = json!({ "limit": 67_108_864, "swap": 134_217_728, "reservation": 33_554_432 });
+    let mut container = sleeper().set("/linux/resources/memory", resources).container();
+    container.create();
+    let cgroup = container.bundle.cgroup_path();
+    // v1 counts memory and swap together, v2 swap alone.
+    assert_eq!(
+        control("memory", &cgroup, "memory.memsw.limit_in_bytes", "memory.swap.max"),
+        if is_v2() { "67108864" } else { "134217728" }
+    );
+    assert_eq!(control("memory", &cgroup, "memory.soft_limit_in_bytes", "memory.low"), "33554432");
+}
+
+fn memory_limit_is_enforced() {
+    needs("memory");
+    let limits = json!({ "limit": 50 << 20, "swap": 50 << 20 });
+    let container = Bundle::new()
+        .set("/linux/resources/memory", limits)
+        .steps(&["touch-memory:200", "report"])
+        .container();
+    let done = container.run().exits(137);
+    assert!(Report::all(&done.stdout()).is_empty());
+}
+
+fn cpu_quota_and_period() {
+    needs("cpu");
+    let mut container =
+        sleeper().set("/linux/resources/cpu", json!({ "quota": 50_000, "period": 200_000 })).container();
+    container.create();
+    let cgroup = container.bundle.cgroup_path();
+    if is_v2() {
+        assert_eq!(control("cpu", &cgroup, "", "cpu.max"), "50000 200000");
+    } else {
+        assert_eq!(control("cpu", &cgroup, "cpu.cfs_quota_us", ""), "50000");
+        assert_eq!(control("cpu", &cgroup, "cpu.cfs_period_us", ""), "200000");
+    }
+}
+
+fn cpu_shares() {
+    needs("cpu");
+    for (shares, weight) in [(2, 1), (262_144, 10_000)] {
+        let mut container = sleeper().set("/linux/resources/cpu", json!({ "shares": shares })).container();
+        container.create();
+        let value = control("cpu", &container.bundle.cgroup_path(), "cpu.shares", "cpu.weight");
+        assert_eq!(value, if is_v2() { weight } else { shares }.to_string());
+    }
+}
+
+fn pids_limit_is_enforced() {
+    needs("pids");
+    let container = Bundle::new().set("/linux/resources/pids", json!({ "limit": 10 })).container();
+    let cgroup = container.bundle.cgroup_path();
+    let report = container.report_after(&["fork:30"]);
+    assert_eq!(report.probe("fork:30"), &json!({ "born": 9, "stopped": "EAGAIN" }), "{cgroup}");
+}
+
+/// config-linux.md: 0 is a valid limit. runc and youki write 1, crun skips it.
+fn pids_limit_of_zero() {
+    needs("pids");
+    let mut container = Bundle::new()
+        .set("/linux/resources/pids", json!({ "limit": 0 }))
+        .steps(&["fork:5", "report", "sleep:100"])
+        .container();
+    container.up();
+    assert_eq!(control("pids", &container.bundle.cgroup_path(), "pids.max", "pids.max"), "0");
+    assert_eq!(container.started_report().probe("fork:5"), &json!({ "born": 0, "stopped": "EAGAIN" }));
+}
+
+fn unlimited_pids() {
+    needs("pids");
+    let mut container = sleeper().set("/linux/resources/pids", json!({ "limit": -1 })).container();
+    container.create();
+    assert_eq!(control("pids", &container.bundle.cgroup_path(), "pids.max", "pids.max"), "max");
+}
+
+fn bad_value_leaves_nothing() {
+    needs("cpu");
+    let container = Bundle::new().set("/linux/resources/cpu", json!({ "quota": 1, "period": 1 })).container();
+    container.refused("invalid argument");
+    assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+}
+
+fn unified_on_v2() {
+    require!(is_v2(), "only on cgroup v2");
+    needs("pids");
+    let mut container = sleeper().set("/linux/resources/unified", json!({ "pids.max": "123" })).container();
+    container.create();
+    assert_eq!(control("pids", &container.bundle.cgroup_path(), "", "pids.max"), "123");
+}
+
+/// config-linux.md, Unified: a controller that is not there is an error.
+fn unified_of_a_missing_controller() {
+    require!(is_v2(), "only on cgroup v2");
+    let container = Bundle::new().set("/linux/resources/unified", json!({ "nonsense.max": "1" })).container();
+    container.refused("nonsense");
+    let container = Bundle::new().set("/linux/resources/unified", json!({ "../pids.max": "1" })).container();
+    container.refused("");
+}
+
+fn kill_all_without_a_pid_namespace() {
+    let mut container = sleeper()
+        .without_namespace("pid")
+        .steps(&["background:sleep:1000", "background:sleep:1000", "echo:ready", "sleep:1000"])
+        .container();
+    container.up();
+    container.await_output("ready");
+    let own = i32::try_from(std::process::id()).expect("a pid");
+    assert_eq!(host::descendants(own).len(), 3);
+    container.verb("kill", &["--all"], &["KILL"]).done().ok();
+    assert!(await_condition(|| host::descendants(own).is_empty()), "{:?}", host::descendants(own));
+    container.await_status("stopped");
+}
+
+fn delete_reaches_what_is_left() {
+    let mut container =
+        sleeper().without_namespace("pid").steps(&["background:sleep:1000", "echo:ready"]).container();
+    container.up();
+    container.await_output("ready");
+    container.await_status("stopped");
+    let own = i32::try_from(std::process::id()).expect("a pid");
+    assert_eq!(host::descendants(own).len(), 1);
+    container.verb("delete", &["--force"], &[]).done().ok();
+    assert!(await_condition(|| host::descendants(own).is_empty()), "{:?}", host::descendants(own));
+    assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+}
+
+fn failing_start_removes_the_cgroup() {
+    for bundle in [
+        Bundle::new().args(&["/none"]),
+        Bundle::new().bind("/none".as_ref(), "/mnt", &["bind"]),
+        Bundle::new().hook("createRuntime", &["exit:1"]),
+    ] {
+        let container = bundle.container();
+        container.refused("");
+        assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+    }
+}
+
+/// `created` already means limited: the process that will run is in the cgroup.
+fn init_is_limited_before_it_runs() {
+    let mut container = sleeper().container();
+    container.create();
+    let pid = container.pid().to_string();
+    for cgroup in host::cgroups_with(&container.bundle.cgroup_path()) {
+        let inside = fs::read_to_string(cgroup.join("cgroup.procs")).expect("cgroup.procs");
+        assert_eq!(inside.trim(), pid, "{}", cgroup.display());
+    }
+}
+
+fn parent_that_exists_is_kept() {
+    let bundle = sleeper();
+    let parent = bundle.cgroup_path();
+    let mut first = bundle.set("/linux/cgroupsPath", format!("{parent}/first")).container();
+    first.up();
+    let mut second = sleeper().set("/linux/cgroupsPath", format!("{parent}/second")).container();
+    second.up();
+    first.finish();
+    assert!(host::cgroups_with(&format!("{parent}/first")).is_empty());
+    assert!(!host::cgroups_with(&format!("{parent}/second")).is_empty());
+    assert_eq!(second.status(), "running");
+    second.finish();
+    host::remove_cgroups(host::cgroups_with(&parent));
+}
+
+fn dotdot_in_the_path_stays_below() {
+    let bundle = sleeper();
+    let path = bundle.cgroup_path();
+    let mut container = bundle.set("/linux/cgroupsPath", format!("/../../..{path}/../bundle.x")).container();
+    let done = container.try_create(&[]);
+    // Either it is cleaned like a path below `/`, or refused; it never leaves the hierarchy.
+    if done.status.success() {
+        let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+        assert!(table.lines().any(|line| line.ends_with("/bundle.x")), "{table}");
+        container.start();
+        container.finish();
+    } else {
+        assert!(done.stderr().contains("cgroup"), "{}", done.describe());
+    }
+    assert!(!PathBuf::from("/sys/bundle.x").exists());
+}
+
+fn sixteen_containers_beside_each_other() {
+    let containers: Vec<_> = (0..16).map(|_| sleeper().container()).collect();
+    let running: Vec<_> =
+        containers.iter().map(|container| container.command("run", &["--detach"]).start()).collect();
+    for one in running {
+        one.wait().ok();
+    }
+    for container in &containers {
+        assert_eq!(container.status(), "running");
+    }
+}
+
+fn deep_paths() {
+    let bundle = sleeper();
+    let path = format!("{}/a/b/c/d", bundle.cgroup_path());
+    let mut container = bundle.set("/linux/cgroupsPath", path.clone()).container();
+    container.up();
+    container.finish();
+    assert_eq!(host::cgroups_with(&path), Vec::<PathBuf>::new());
+    // What was made on the way stays with some runtimes; it is the suite's to remove.
+    host::remove_cgroups(host::cgroups_with(&container.bundle.cgroup_path()));
+}

@@ -1,0 +1,290 @@
+//! Profiles seen from inside: actions, errnos, conditions, architectures.
+
+use crate::harness::program::{Bounded, directory, path, root};
+use crate::harness::*;
+use crate::{require, tests};
+
+tests! {
+    mode_is_filter, errno_of_a_rule, default_action_and_errno, conditions_on_arguments, masked_equality, conditions_on_64_bits,
+    several_conditions_are_a_conjunction, several_entries_for_one_syscall, killing_actions, unknown_names_are_skipped,
+    without_no_new_privileges, i386_rules, other_architectures_are_not_a_way_around, x32_rules, allow_everything_filters_nothing,
+    log_action_allows, unknown_action_is_refused, rules_win_over_the_default, empty_names_are_refused, filter_count,
+    applies_to_a_user_without_capabilities, default_allow_with_errno_for_some,
+}
+
+/// sched_get_priority_max(policy): nothing needs it, and its argument is free.
+const PROBE: i64 = libc::SYS_sched_get_priority_max;
+
+fn probe(argument: i64) -> String {
+    format!("syscall:{PROBE}:{argument}")
+}
+
+fn rule(action: &str, errno: i32, conditions: Value) -> Value {
+    json!({ "names": ["sched_get_priority_max"], "action": action, "errnoRet": errno, "args": conditions })
+}
+
+fn condition(index: u32, op: &str, value: u64) -> Value {
+    json!({ "index": index, "op": op, "value": value })
+}
+
+/// The results of the probe with these arguments, under rules over a default of allow.
+fn results(rules: Value, arguments: &[i64]) -> Vec<String> {
+    let steps: Vec<String> = arguments.iter().map(|argument| probe(*argument)).collect();
+    let report = Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", rules)
+        .report_after(&steps.iter().map(String::as_str).collect::<Vec<_>>());
+    let text = |step: &String| {
+        report.probe(step).as_str().expect("text").split(' ').next().expect("a word").to_owned()
+    };
+    steps.iter().map(text).collect()
+}
+
+fn mode_is_filter() {
+    let report =
+        Bundle::new().seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))])).report();
+    assert_eq!(report["seccomp"], "2");
+    assert_eq!(Bundle::new().report()["seccomp"], "0");
+}
+
+fn filter_count() {
+    let report =
+        Bundle::new().seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))])).report();
+    assert_eq!(report["seccomp_filters"], "1");
+}
+
+fn errno_of_a_rule() {
+    assert_eq!(results(json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]), &[0]), ["EDOM"]);
+    // seccomp: errnoRet is optional and EPERM without it.
+    let rules = json!([{ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_ERRNO" }]);
+    assert_eq!(results(rules, &[0]), ["EPERM"]);
+    let rules = json!([{ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0 }]);
+    assert_eq!(results(rules, &[1]), ["ok"]);
+}
+
+/// A default of ERRNO with a list of what is allowed, as the engines have it: the probe is not on it.
+fn engine_profile(default_errno: Option<i32>) -> Value {
+    let docker: Value = serde_json::from_str(include_str!("bundles/docker.json")).expect("docker.json");
+    let mut profile = docker["linux"]["seccomp"].clone();
+    for rule in profile["syscalls"].as_array_mut().expect("rules") {
+        rule["names"].as_array_mut().expect("names").retain(|name| name != "sched_get_priority_max");
+    }
+    if let Some(errno) = default_errno {
+        profile["defaultErrnoRet"] = json!(errno);
+    }
+    profile
+}
+
+fn default_action_and_errno() {
+    let step = probe(0);
+    for (errno, name) in [(None, "EPERM"), (Some(38), "ENOSYS"), (Some(33), "EDOM")] {
+        let report = Bundle::new().set("/linux/seccomp", engine_profile(errno)).report_after(&[&step]);
+        assert_eq!(report.probe(&step), name);
+    }
+}
+
+fn conditions_on_arguments() {
+    let with =
+        |op: &str| results(json!([rule("SCMP_ACT_ERRNO", 33, json!([condition(0, op, 3)]))]), &[1, 3, 5]);
+    assert_eq!(with("SCMP_CMP_EQ"), ["ok", "EDOM", "ok"]);
+    assert_eq!(with("SCMP_CMP_NE"), ["EDOM", "ok", "EDOM"]);
+    assert_eq!(with("SCMP_CMP_LT"), ["EDOM", "ok", "ok"]);
+    assert_eq!(with("SCMP_CMP_LE"), ["EDOM", "EDOM", "ok"]);
+    assert_eq!(with("SCMP_CMP_GT"), ["ok", "ok", "EDOM"]);
+    assert_eq!(with("SCMP_CMP_GE"), ["ok", "EDOM", "EDOM"]);
+}
+
+fn masked_equality() {
+    let masked = json!([{ "index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 6, "valueTwo": 2 }]);
+    assert_eq!(
+        results(json!([rule("SCMP_ACT_ERRNO", 33, masked)]), &[1, 2, 3, 6]),
+        ["ok", "EDOM", "EDOM", "ok"]
+    );
+}
+
+/// Both halves of the register count: the kernel looks at 32 bits of this argument, the filter at 64.
+fn conditions_on_64_bits() {
+    let high = 1_i64 << 32;
+    let with = |op: &str, value: i64| {
+        results(
+            json!([rule("SCMP_ACT_ERRNO", 33, json!([condition(0, op, value.cast_unsigned())]))]),
+            &[0, 1, high, high + 1],
+        )
+    };
+    assert_eq!(with("SCMP_CMP_EQ", high), ["ok", "ok", "EDOM", "ok"]);
+    assert_eq!(with("SCMP_CMP_EQ", 1), ["ok", "EDOM", "ok", "ok"]);
+    assert_eq!(with("SCMP_CMP_GT", 1), ["ok", "ok", "EDOM", "EDOM"]);
+    assert_eq!(with("SCMP_CMP_LT", high + 1), ["EDOM", "EDOM", "EDOM", "ok"]);
+    assert_eq!(with("SCMP_CMP_GE", high), ["ok", "ok", "EDOM", "EDOM"]);
+}
+
+fn several_conditions_are_a_conjunction() {
+    let both = json!([condition(0, "SCMP_CMP_EQ", 1), condition(1, "SCMP_CMP_EQ", 7)]);
+    let steps =
+        [format!("syscall:{PROBE}:1:7"), format!("syscall:{PROBE}:1:8"), format!("syscall:{PROBE}:2:7")];
+    let report = Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, both)]))
+        .report_after(&steps.each_ref().map(String::as_str));
+    let hit: Vec<bool> = steps.iter().map(|step| report.probe(step) == "EDOM").collect();
+    assert_eq!(hit, [true, false, false]);
+    // libseccomp, and runc after it: two conditions on one argument of one rule are alternatives.
+    let same = json!([condition(0, "SCMP_CMP_EQ", 1), condition(0, "SCMP_CMP_EQ", 2)]);
+    assert_eq!(results(json!([rule("SCMP_ACT_ERRNO", 33, same)]), &[0, 1, 2]), ["ok", "EDOM", "EDOM"]);
+}
+
+fn several_entries_for_one_syscall() {
+    let rules = json!([
+        rule("SCMP_ACT_ERRNO", 33, json!([condition(0, "SCMP_CMP_EQ", 1)])),
+        rule("SCMP_ACT_ERRNO", 34, json!([condition(0, "SCMP_CMP_EQ", 2)])),
+    ]);
+    assert_eq!(results(rules, &[0, 1, 2]), ["ok", "EDOM", "ERANGE"]);
+}
+
+fn killing_actions() {
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP"] {
+        let rules = json!([{ "names": ["sched_get_priority_max"], "action": action }]);
+        assert_eq!(results(rules, &[0]), ["SIGSYS"], "{action}");
+    }
+}
+
+/// config-linux.md, Seccomp: a name that is not known is a warning in the log at most.
+fn unknown_names_are_skipped() {
+    let rules = json!([
+        { "names": ["no_such_call", "sched_get_priority_max"], "action": "SCMP_ACT_ERRNO", "errnoRet": 33 },
+        { "names": ["another_unknown"], "action": "SCMP_ACT_KILL" },
+    ]);
+    assert_eq!(results(rules, &[0]), ["EDOM"]);
+}
+
+/// The filter must be loaded while the right to do so is still held, and not be lost on the way.
+fn without_no_new_privileges() {
+    let step = probe(0);
+    let report = Bundle::new()
+        .set("/process/noNewPrivileges", false)
+        .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]))
+        .report_after(&[&step]);
+    assert_eq!((&report["seccomp"], &report["no_new_privs"]), (&json!("2"), &json!("0")));
+    assert_eq!(report.probe(&step), "EDOM");
+}
+
+fn applies_to_a_user_without_capabilities() {
+    let step = probe(0);
+    for privileges in [true, false] {
+        let report = Bundle::new()
+            .set("/process/noNewPrivileges", privileges)
+            .set("/process/user", json!({ "uid": 1000, "gid": 1000 }))
+            .capabilities(&["bounding", "effective", "permitted"], &[])
+            .set("/linux/seccomp", engine_profile(Some(33)))
+            .report_after(&[&step]);
+        assert_eq!((report.probe(&step), &report["seccomp"]), (&json!("EDOM"), &json!("2")));
+    }
+}
+
+/// 159 is sched_get_priority_max of i386, 20 is getpid.
+fn i386_rules() {
+    let free = Bundle::new().report_after(&["i386:20"]);
+    let works = free.probe("i386:20").as_str().is_some_and(|text| text.starts_with("ok"));
+    require!(works, "no 32-bit system calls here");
+    let report = Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]))
+        .report_after(&["i386:159", "i386:20"]);
+    assert_eq!(report.probe("i386:159"), "EDOM");
+    assert!(
+        report.probe("i386:20").as_str().is_some_and(|text| text.starts_with("ok")),
+        "{}",
+        report.probe("i386:20")
+    );
+    // The number of the 64-bit table (146) is another call there: writev, which is allowed.
+    let report = Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]))
+        .report_after(&["i386:146"]);
+    assert_ne!(report.probe("i386:146"), "EDOM");
+}
+
+fn other_architectures_are_not_a_way_around() {
+    let mut profile = engine_profile(None);
+    profile["architectures"] = json!(["SCMP_ARCH_X86_64"]);
+    profile["syscalls"]
+        .as_array_mut()
+        .expect("rules")
+        .push(json!({ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_ALLOW" }));
+    let step = probe(0);
+    let x32 = format!("syscall:{}:0", PROBE | 0x4000_0000);
+    let report = Bundle::new().set("/linux/seccomp", profile).report_after(&[&step, "i386:20", &x32]);
+    assert!(report.probe(&step).as_str().is_some_and(|text| text.starts_with("ok")));
+    let refused = |step: &str| matches!(report.probe(step).as_str(), Some("SIGSYS" | "EPERM" | "ENOSYS"));
+    assert!(refused("i386:20"), "{}", report.probe("i386:20"));
+    assert!(refused(&x32), "{}", report.probe(&x32));
+}
+
+fn x32_rules() {
+    require!(cfg!(target_arch = "x86_64"), "only on x86_64");
+    let step = format!("syscall:{}:0", PROBE | 0x4000_0000);
+    let report = Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]))
+        .report_after(&[&step]);
+    assert_eq!(report.probe(&step), "EDOM");
+}
+
+fn allow_everything_filters_nothing() {
+    let step = probe(0);
+    let report = Bundle::new()
+        .set("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }))
+        .report_after(&[&step]);
+    assert!(report.probe(&step).as_str().is_some_and(|text| text.starts_with("ok")));
+}
+
+fn log_action_allows() {
+    let rules = json!([{ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_LOG" }]);
+    assert_eq!(results(rules, &[0]), ["ok"]);
+}
+
+fn unknown_action_is_refused() {
+    Bundle::new()
+        .set("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_NONSENSE" }))
+        .refused("SCMP_ACT_NONSENSE");
+    let rules = json!([{ "names": ["mount"], "action": "SCMP_ACT_NONSENSE" }]);
+    Bundle::new().seccomp("SCMP_ACT_ALLOW", rules).refused("SCMP_ACT_NONSENSE");
+    let operator = json!([rule("SCMP_ACT_ERRNO", 33, json!([condition(0, "SCMP_CMP_NONSENSE", 1)]))]);
+    Bundle::new().seccomp("SCMP_ACT_ALLOW", operator).refused("SCMP_CMP_NONSENSE");
+    let index = json!([rule("SCMP_ACT_ERRNO", 33, json!([condition(6, "SCMP_CMP_EQ", 1)]))]);
+    Bundle::new().seccomp("SCMP_ACT_ALLOW", index).refused("");
+}
+
+fn rules_win_over_the_default() {
+    let mut profile = engine_profile(Some(33));
+    let allow = json!({ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_ALLOW", "args": [condition(0, "SCMP_CMP_EQ", 1)] });
+    profile["syscalls"].as_array_mut().expect("rules").push(allow);
+    let steps = [probe(0), probe(1)];
+    let report =
+        Bundle::new().set("/linux/seccomp", profile).report_after(&steps.each_ref().map(String::as_str));
+    assert_eq!((report.probe(&steps[0]), report.probe(&steps[1])), (&json!("EDOM"), &json!("ok 99")));
+}
+
+/// config-linux.md: names MUST contain at least one entry.
+fn empty_names_are_refused() {
+    Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", json!([{ "names": [], "action": "SCMP_ACT_ERRNO" }]))
+        .refused("names");
+}
+
+fn default_allow_with_errno_for_some() {
+    let rules = json!([{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13 }]);
+    let container = Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", rules)
+        .steps(&["mkdir:/tmp/new", "create:/tmp/file", "report"])
+        .container();
+    let mut command = std::process::Command::new(path());
+    container.bundle.write();
+    command
+        .arg("--root")
+        .arg(root())
+        .arg("--log")
+        .arg(directory().join("log.text"))
+        .args(["run", "--bundle"]);
+    command.arg(&container.bundle.path).arg(&container.id).stdin(std::process::Stdio::null());
+    let report = Report::parse(&command.done().ok().stdout());
+    assert_eq!(
+        (report.probe("mkdir:/tmp/new"), report.probe("create:/tmp/file")),
+        (&json!("EACCES"), &json!("ok"))
+    );
+}

@@ -3,15 +3,22 @@
 
 mod capabilities;
 mod cgroups;
+mod cli;
 mod devices;
+mod fds;
 mod harness;
 mod hooks;
 mod lifecycle;
+mod logs;
 mod mounts;
 mod namespaces;
 mod process;
+mod propagation;
 mod rlimits;
 mod seccomp;
+mod terminal;
+mod time_namespace;
+mod userns;
 
 use std::process::ExitCode;
 
@@ -19,7 +26,10 @@ fn main() -> ExitCode {
     harness::runner::main(&[
         ("lifecycle", lifecycle::TESTS),
         ("namespaces", namespaces::TESTS),
+        ("userns", userns::TESTS),
+        ("time_namespace", time_namespace::TESTS),
         ("mounts", mounts::TESTS),
+        ("propagation", propagation::TESTS),
         ("devices", devices::TESTS),
         ("process", process::TESTS),
         ("capabilities", capabilities::TESTS),
@@ -27,5 +37,9 @@ fn main() -> ExitCode {
         ("seccomp", seccomp::TESTS),
         ("cgroups", cgroups::TESTS),
         ("hooks", hooks::TESTS),
+        ("terminal", terminal::TESTS),
+        ("fds", fds::TESTS),
+        ("logs", logs::TESTS),
+        ("cli", cli::TESTS),
     ])
 }

@@ -6,6 +6,7 @@ pub mod host;
 pub mod program;
 pub mod report;
 pub mod runner;
+pub mod terminal;
 
 pub use bundle::Bundle;
 pub use container::Container;

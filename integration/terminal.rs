@@ -1,0 +1,229 @@
+//! process.terminal: over the console socket, and relayed in the foreground.
+
+use crate::harness::program::{Bounded, Running};
+use crate::harness::terminal::{ConsoleSocket, Terminal, pty};
+use crate::harness::*;
+use crate::tests;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+
+tests! {
+    console_socket_gets_one_descriptor, console_is_the_containers_terminal, console_size, console_size_without_a_terminal_is_ignored,
+    terminal_without_a_socket_is_refused, socket_without_a_terminal_is_refused, missing_socket_is_refused, foreground_relay,
+    foreground_relay_passes_the_window_size, foreground_relay_restores_the_terminal, foreground_exit_code_through_a_terminal,
+    dev_console_is_the_terminal, owner_of_the_terminal, hangup_of_the_master, control_characters_reach_the_container,
+}
+
+fn with_terminal(steps: &[&str]) -> Bundle {
+    Bundle::new().set("/process/terminal", true).steps(steps)
+}
+
+fn create(bundle: Bundle) -> (Container, Terminal) {
+    let socket = ConsoleSocket::new();
+    let mut container = bundle.container();
+    let done = container.try_create(&["--console-socket", socket.path.to_str().expect("path")]);
+    assert!(done.status.success(), "{}", done.describe());
+    let mut console = socket.receive();
+    assert_eq!(console.descriptors.len(), 1);
+    let terminal = Terminal::new(console.descriptors.remove(0));
+    (container, terminal)
+}
+
+fn console_socket_gets_one_descriptor() {
+    let socket = ConsoleSocket::new();
+    let mut container = with_terminal(&["sleep:1000"]).container();
+    container.try_create(&["--console-socket", socket.path.to_str().expect("path")]);
+    let mut console = socket.receive();
+    assert_eq!(console.descriptors.len(), 1);
+    assert!(!console.payload.is_empty() && console.payload.len() < 4096, "{}", console.payload.len());
+    assert_eq!(console.stream.read(&mut [0; 16]).expect("read"), 0, "nothing follows");
+}
+
+fn console_is_the_containers_terminal() {
+    let (mut container, mut terminal) = create(with_terminal(&["report", "cat"]));
+    container.start();
+    let text = terminal.read_until(|text| text.contains("\"uid_map\"") && text.ends_with('\n'));
+    let report = Report::parse(&text);
+    for fd in 0..3 {
+        assert_eq!(report["tty"][fd]["name"], "/dev/pts/0", "{}", report["tty"]);
+        assert_eq!(report["tty"][fd]["foreground"], 1, "a controlling terminal: {}", report["tty"]);
+    }
+    assert_eq!(report.descriptors(), [0, 1, 2]);
+    assert_eq!(report["sid"], 1);
+    terminal.type_in("hello\n");
+    // Once from the terminal's echo, once from the payload.
+    terminal.read_until(|text| text.matches("hello\n").count() == 2);
+}
+
+fn dev_console_is_the_terminal() {
+    let (mut container, mut terminal) = create(with_terminal(&[
+        "stat:/dev/console",
+        "stat:/dev/pts/0",
+        "open:/dev/console:rw",
+        "report",
+        "sleep:100",
+    ]));
+    container.start();
+    let text = terminal.read_until(|text| !Report::all(text).is_empty());
+    let report = Report::parse(&text);
+    let (console, slave) = (report.probe("stat:/dev/console"), report.probe("stat:/dev/pts/0"));
+    assert_eq!(
+        (&console["type"], &console["major"], &console["minor"]),
+        (&json!("c"), &slave["major"], &slave["minor"])
+    );
+    assert_eq!(report.probe("open:/dev/console:rw"), "ok");
+    assert!(report.mount("/dev/console").is_some());
+}
+
+fn owner_of_the_terminal() {
+    let user = json!({ "uid": 1000, "gid": 1000 });
+    let (mut container, mut terminal) = create(
+        with_terminal(&["stat:/dev/pts/0", "open:/dev/pts/0:rw", "report", "sleep:100"])
+            .set("/process/user", user),
+    );
+    container.start();
+    let text = terminal.read_until(|text| !Report::all(text).is_empty());
+    let report = Report::parse(&text);
+    let stat = report.probe("stat:/dev/pts/0");
+    assert_eq!((&stat["uid"], &stat["gid"], &stat["mode"]), (&json!(1000), &json!(5), &json!("0620")));
+    assert_eq!(report.probe("open:/dev/pts/0:rw"), "ok");
+}
+
+fn console_size() {
+    let (mut container, mut terminal) = create(
+        with_terminal(&["report", "sleep:100"])
+            .set("/process/consoleSize", json!({ "height": 33, "width": 77 })),
+    );
+    container.start();
+    let text = terminal.read_until(|text| !Report::all(text).is_empty());
+    let report = Report::parse(&text);
+    assert_eq!((&report["tty"][0]["rows"], &report["tty"][0]["columns"]), (&json!(33), &json!(77)));
+}
+
+fn console_size_without_a_terminal_is_ignored() {
+    let report = Bundle::new().set("/process/consoleSize", json!({ "height": 33, "width": 77 })).report();
+    assert_eq!(report["tty"], json!([null, null, null]));
+}
+
+fn terminal_without_a_socket_is_refused() {
+    let mut container = with_terminal(&["sleep:1000"]).container();
+    let done = container.try_create(&[]);
+    assert_eq!(done.code(), 1);
+    assert!(done.stderr().contains("console"), "{}", done.describe());
+    container.verb("state", &[], &[]).done().fails("does not exist");
+}
+
+fn socket_without_a_terminal_is_refused() {
+    let socket = ConsoleSocket::new();
+    let mut container = Bundle::new().steps(&["sleep:1000"]).container();
+    let done = container.try_create(&["--console-socket", socket.path.to_str().expect("path")]);
+    assert_eq!(done.code(), 1);
+    assert!(done.stderr().contains("console") || done.stderr().contains("terminal"), "{}", done.describe());
+}
+
+fn missing_socket_is_refused() {
+    let mut container = with_terminal(&["sleep:1000"]).container();
+    let done = container.try_create(&["--console-socket", "/no/such/socket"]);
+    assert_eq!(done.code(), 1);
+    assert!(done.stderr().contains("/no/such/socket"), "{}", done.describe());
+    container.verb("state", &[], &[]).done().fails("does not exist");
+}
+
+/// `run` with all three streams on the slave of a pty of ours.
+fn foreground(container: &Container) -> (Running, Terminal) {
+    let (terminal, slave) = pty();
+    terminal.resize(24, 80);
+    let mut command = container.command("run", &[]);
+    let clone = || slave.try_clone().expect("clone of the slave");
+    command.stdin(clone());
+    // `start` gives it files; the shell gives it the terminal back.
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg("exec \"$@\" >&0 2>&0")
+        .arg("sh")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(clone());
+    (shell.start(), terminal)
+}
+
+fn foreground_relay() {
+    let container = with_terminal(&["report", "cat"]).container();
+    let (running, mut terminal) = foreground(&container);
+    let text = terminal.read_until(|text| !Report::all(text).is_empty());
+    let report = Report::parse(&text);
+    assert_eq!(report["tty"][0]["name"], "/dev/pts/0");
+    terminal.type_in("through\n");
+    terminal.read_until(|text| text.matches("through\n").count() == 2);
+    // End of file by ^D, which the container's terminal understands and ours passes on.
+    terminal.type_in("\u{4}");
+    assert_eq!(running.wait().code(), 0);
+}
+
+fn foreground_relay_passes_the_window_size() {
+    let container = with_terminal(&["report", "signals:SIGWINCH,SIGTERM"]).container();
+    let (running, mut terminal) = foreground(&container);
+    let text = terminal.read_until(|text| text.contains("ready"));
+    let report = Report::parse(&text);
+    assert_eq!((&report["tty"][0]["rows"], &report["tty"][0]["columns"]), (&json!(24), &json!(80)));
+    terminal.resize(40, 132);
+    // Without a session of its own berth is told of a change by whoever owns the terminal: by us.
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(running.child.id().cast_signed()),
+        nix::sys::signal::SIGWINCH,
+    )
+    .expect("SIGWINCH");
+    terminal.read_until(|text| text.contains("SIGWINCH Some((40, 132))"));
+    container.kill("TERM");
+    assert_eq!(running.wait().code(), 0);
+}
+
+fn foreground_relay_restores_the_terminal() {
+    let (probe, slave) = pty();
+    let before = nix::sys::termios::tcgetattr(&slave).expect("tcgetattr");
+    let container = with_terminal(&["echo:done"]).container();
+    let command = container.command("run", &[]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    let stdin = slave.try_clone().expect("clone of the slave");
+    shell
+        .arg("-c")
+        .arg("exec \"$@\" >&0 2>&0")
+        .arg("sh")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(stdin);
+    let running = shell.start();
+    let mut probe = probe;
+    probe.read_until(|text| text.contains("done"));
+    assert_eq!(running.wait().code(), 0);
+    assert_eq!(nix::sys::termios::tcgetattr(&slave).expect("tcgetattr"), before);
+    assert!(slave.metadata().expect("slave").nlink() >= 1);
+}
+
+fn foreground_exit_code_through_a_terminal() {
+    let container = with_terminal(&["echo:done", "exit:42"]).container();
+    let (running, mut terminal) = foreground(&container);
+    terminal.read_until(|text| text.contains("done"));
+    assert_eq!(running.wait().code(), 42);
+}
+
+/// The client goes away: the process gets SIGHUP as on any terminal.
+fn hangup_of_the_master() {
+    let (mut container, mut terminal) = create(with_terminal(&["signals:SIGHUP,SIGTERM"]));
+    container.start();
+    terminal.read_until(|text| text.contains("ready"));
+    drop(terminal);
+    container.kill("TERM");
+    container.await_status("stopped");
+}
+
+fn control_characters_reach_the_container() {
+    let container = with_terminal(&["signals:SIGINT,SIGTERM"]).container();
+    let (running, mut terminal) = foreground(&container);
+    terminal.read_until(|text| text.contains("ready"));
+    terminal.type_in("\u{3}");
+    terminal.read_until(|text| text.contains("SIGINT"));
+    container.kill("TERM");
+    assert_eq!(running.wait().code(), 0);
+}

@@ -5,6 +5,7 @@ mod capabilities;
 mod cgroups;
 mod cli;
 mod devices;
+mod engines_bundles;
 mod fds;
 mod harness;
 mod hooks;
@@ -14,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod propagation;
+mod regression;
 mod rlimits;
 mod seccomp;
 mod terminal;
@@ -25,6 +27,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::runner::main(&[
         ("lifecycle", lifecycle::TESTS),
+        ("engines_bundles", engines_bundles::TESTS),
+        ("regression", regression::TESTS),
         ("namespaces", namespaces::TESTS),
         ("userns", userns::TESTS),
         ("time_namespace", time_namespace::TESTS),

@@ -141,11 +141,11 @@ fn masks_and_readonly_paths() {
         .report_after(&[
             "read:/proc/timer_list",
             "list:/sys/firmware",
-            "write:/proc/sys/kernel/domainname:x",
+            "write:/proc/sys/net/ipv4/ip_forward:1",
         ]);
     assert_eq!(report.probe("read:/proc/timer_list"), "");
     assert_eq!(report.probe("list:/sys/firmware"), &json!([]));
-    assert_eq!(report.probe("write:/proc/sys/kernel/domainname:x"), "EROFS");
+    assert_eq!(report.probe("write:/proc/sys/net/ipv4/ip_forward:1"), "EROFS");
 }
 
 fn hooks_run_outside() {

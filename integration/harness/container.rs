@@ -169,13 +169,18 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let done = self.verb("delete", &["--force"], &[]).done();
-        if !std::thread::panicking() {
-            assert!(done.status.success(), "{}", done.describe());
-        } else if !done.status.success() {
-            eprintln!("cleaning up: {}", done.describe());
-        }
+        let result = self.verb("delete", &["--force"], &[]).start().try_wait();
+        let trouble = match result {
+            Ok(done) if done.status.success() => None,
+            Ok(done) => Some(done.describe()),
+            Err(text) => Some(text),
+        };
         host::detach_mounts_below(&self.bundle.path);
+        match trouble {
+            Some(text) if std::thread::panicking() => eprintln!("cleaning up: {text}"),
+            Some(text) => panic!("cleaning up: {text}"),
+            None => {}
+        }
     }
 }
 

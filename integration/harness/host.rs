@@ -120,6 +120,13 @@ fn collect_cgroups(directory: &Path, found: &mut impl FnMut(&Path)) {
     }
 }
 
+/// Makes a cgroup in every hierarchy, so that a runtime finds the parent of its own.
+pub fn make_cgroups(path: &str) {
+    for hierarchy in hierarchies() {
+        fs::create_dir_all(hierarchy.mountpoint.join(path.trim_start_matches('/'))).expect("cgroup");
+    }
+}
+
 /// Removes cgroups, the deepest first, after killing what is in them. Returns what stays.
 pub fn remove_cgroups(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
@@ -168,20 +175,42 @@ pub fn detach_mounts_below(directory: &Path) {
     }
 }
 
-/// Processes as (pid, parent, command), without those that are dead.
-pub fn processes() -> Vec<(i32, i32, String)> {
+/// A row of the process table.
+struct Row {
+    pid: i32,
+    parent: i32,
+    command: String,
+    dead: bool,
+}
+
+fn process_table() -> Vec<Row> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let live = entries.flatten().filter_map(|entry| {
+    let rows = entries.flatten().filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         let (name, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_whitespace();
-        let state = fields.next()?;
+        let dead = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
-        let command = name.split_once('(')?.1.to_owned();
-        (state != "Z" && state != "X").then_some((pid, parent, command))
+        Some(Row { pid, parent, command: name.split_once('(')?.1.to_owned(), dead })
     });
-    live.collect()
+    rows.collect()
+}
+
+/// Processes as (pid, parent, command), without those that are dead.
+pub fn processes() -> Vec<(i32, i32, String)> {
+    process_table()
+        .into_iter()
+        .filter(|row| !row.dead)
+        .map(|row| (row.pid, row.parent, row.command))
+        .collect()
+}
+
+/// Children of this process that are dead and were not waited for.
+pub fn zombies_of_this_process() -> Vec<nix::unistd::Pid> {
+    let own = nix::unistd::getpid().as_raw();
+    let rows = process_table().into_iter().filter(|row| row.dead && row.parent == own);
+    rows.map(|row| nix::unistd::Pid::from_raw(row.pid)).collect()
 }
 
 /// All live processes that descend from one, itself not.

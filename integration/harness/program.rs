@@ -1,9 +1,11 @@
 //! Runs the program under test, with a timeout on everything.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -115,26 +117,31 @@ impl Running {
     }
 
     #[track_caller]
-    pub fn wait(mut self) -> Done {
+    pub fn wait(self) -> Done {
+        self.try_wait().unwrap_or_else(|text| panic!("{text}"))
+    }
+
+    /// The same without a panic, for what cleans up after one.
+    pub fn try_wait(mut self) -> Result<Done, String> {
         let deadline = Instant::now() + patience();
         loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
-                return Done {
+            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
+                return Ok(Done {
                     line: self.line.clone(),
                     status,
                     stdout_file: self.stdout.clone(),
                     stderr_file: self.stderr.clone(),
-                };
+                });
             }
             if Instant::now() > deadline {
                 let stderr = fs::read_to_string(&self.stderr).unwrap_or_default();
-                panic!(
-                    "{}: still running after {:?}\nstdout: {}\nstderr: {stderr}",
-                    self.line,
-                    patience(),
-                    self.stdout()
-                );
+                let (line, stdout) = (&self.line, self.stdout());
+                return Err(format!(
+                    "{line}: still running after {:?}\nstdout: {stdout}\nstderr: {stderr}",
+                    patience()
+                ));
             }
+            reap_orphans();
             std::thread::sleep(Duration::from_micros(500));
         }
     }
@@ -144,6 +151,34 @@ impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) && self.child.kill().is_ok() {
             self.child.wait().expect("wait for a killed command");
+        }
+        COMMANDS.lock().expect("commands").remove(&self.child.id());
+    }
+}
+
+/// The commands that are waited for by their handles; every other child is an orphan that came to us.
+static COMMANDS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Waits for dead children that nobody else waits for: containers' processes come to the test when their
+/// creator ends, as they come to a shim, and a pid namespace ends only when all of them are reaped.
+pub fn reap_orphans() {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let known = COMMANDS.lock().expect("commands");
+    while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Id::All, look) {
+        let mut dead = vec![pid];
+        if known.contains(&pid.as_raw().cast_unsigned()) {
+            // It hides the others from waitid(2).
+            dead = super::host::zombies_of_this_process();
+            dead.retain(|pid| !known.contains(&pid.as_raw().cast_unsigned()));
+        }
+        if dead.is_empty() {
+            return;
+        }
+        for pid in dead {
+            if let Err(errno) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                eprintln!("wait for {pid}: {errno}");
+            }
         }
     }
 }
@@ -168,6 +203,7 @@ impl Bounded for Command {
             .stderr(open(&stderr))
             .spawn()
             .unwrap_or_else(|error| panic!("{line}: {error}"));
+        COMMANDS.lock().expect("commands").insert(child.id());
         Running { child, line, stdout, stderr }
     }
 
@@ -184,6 +220,7 @@ pub fn await_condition(mut condition: impl FnMut() -> bool) -> bool {
         if condition() {
             return true;
         }
+        reap_orphans();
         if Instant::now() > deadline {
             return false;
         }

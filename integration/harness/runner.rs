@@ -205,14 +205,19 @@ fn run_child(own: &Path, job: &Job) -> std::io::Result<Outcome> {
     fs::set_permissions(own, fs::Permissions::from_mode(0o755))?;
     let log = own.join("log");
     let file = fs::File::options().create(true).append(true).open(&log)?;
+    let spawning = TESTS.lock().expect("tests");
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--child", job.layout, &job.name])
         .env("BERTH_TEST_DIR", own)
         .env("RUST_BACKTRACE", "0")
+        .env("RUST_LIB_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
         .spawn()?;
+    let mut running = spawning;
+    running.insert(i32::try_from(child.id()).unwrap_or(0));
+    drop(running);
     let deadline = Instant::now() + Duration::from_secs(60) * program::slow();
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -225,8 +230,9 @@ fn run_child(own: &Path, job: &Job) -> std::io::Result<Outcome> {
         }
         std::thread::sleep(Duration::from_millis(1));
     };
+    TESTS.lock().expect("tests").remove(&i32::try_from(child.id()).unwrap_or(0));
     let text = fs::read_to_string(&log)?;
-    let swept = sweep(own);
+    let swept = sweep_orphans() + &sweep(own);
     Ok(match status.map(|status| status.code()) {
         None => Outcome::Failed(format!("{text}timeout of the whole test")),
         Some(Some(0)) if swept.is_empty() => Outcome::Passed,
@@ -236,6 +242,31 @@ fn run_child(own: &Path, job: &Job) -> std::io::Result<Outcome> {
         }
         Some(_) => Outcome::Failed(format!("{text}{swept}")),
     })
+}
+
+/// The tests' own processes; another child of the runner came to it when its test was killed.
+static TESTS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Kills processes that outlived their test; says which.
+fn sweep_orphans() -> String {
+    let tests = TESTS.lock().expect("tests");
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut left = String::new();
+    for (pid, parent, name) in host::processes() {
+        if parent == own && !tests.contains(&pid) {
+            left += &format!("process left: {pid} {name}\n");
+            host::kill_process(pid);
+        }
+    }
+    for pid in host::zombies_of_this_process() {
+        // A test that has just ended is waited for by its own thread.
+        if !tests.contains(&pid.as_raw()) {
+            if let Err(errno) = nix::sys::wait::waitpid(pid, None) {
+                left += &format!("wait for {pid}: {errno}\n");
+            }
+        }
+    }
+    left
 }
 
 /// Removes what a test left; says what that was.
@@ -403,6 +434,7 @@ fn processes_left() -> Vec<(i32, String)> {
     let own = i32::try_from(std::process::id()).expect("a pid");
     let mut left = Vec::new();
     for _ in 0..100 {
+        program::reap_orphans();
         left = host::descendants(own);
         if left.is_empty() {
             return left;

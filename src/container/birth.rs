@@ -124,6 +124,8 @@ impl Birth<'_> {
             None => None,
         };
         let mut joined = namespaces.open()?;
+        // A right that init does not have in a user namespace; what it inherits it can lower.
+        self.planned.init.security.raise_hard_rlimits()?;
         // Last of the preparations: what fails before it leaves no cgroup to remove.
         let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
         self.record.cgroup = cgroup.record().clone();
@@ -254,7 +256,7 @@ fn clone_into(
     let original_pid = joined.enter_pid_for_children()?;
     let original_time = match &namespaces.time_offsets {
         Some(offsets) if namespaces.sets_clocks() && !namespaces.creates(Kind::User) => {
-            Some(namespaces::unshare_time(offsets, Procfs::host()?.as_fd())?)
+            Some(namespaces::unshare_time(offsets, &Procfs::host()?)?)
         }
         _ => None,
     };

@@ -179,7 +179,7 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
 
     // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
     let procfs = Procfs::host()?;
-    plan.security.write_sysctls(procfs.as_fd())?;
+    plan.security.write_sysctls(&procfs)?;
 
     let root = plan.rootfs.build()?;
     let terminal = match plan.terminal {
@@ -198,7 +198,7 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     if let Some(slave) = terminal {
         become_session_leader_of(slave.as_fd())?;
     }
-    give_up_rights(plan, procfs.as_fd())?;
+    give_up_rights(plan, &procfs)?;
     let program = Program::find(plan)?;
 
     newborn.say(&FromInit::Ready, None)?;
@@ -233,7 +233,7 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
         && namespaces.creates(Kind::User)
     {
         // Dropped, not restored: execve moves us into it.
-        drop(namespaces::unshare_time(offsets, Procfs::host()?.as_fd())?);
+        drop(namespaces::unshare_time(offsets, &Procfs::host()?)?);
     }
     if let Some(name) = &plan.hostname {
         namespaces::set_hostname(name)?;
@@ -285,10 +285,10 @@ fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Res
 
 /// Takes away what the container's process must not have. The order inside is explained in
 /// [`security`].
-fn give_up_rights(plan: &Plan, procfs: BorrowedFd<'_>) -> Result<()> {
+fn give_up_rights(plan: &Plan, procfs: &Procfs) -> Result<()> {
     let security = &plan.security;
     security.set_oom_score_adj(procfs)?;
-    security.set_rlimits(nix::unistd::Pid::from_raw(0))?;
+    security.set_rlimits()?;
     if let Some(id) = &plan.keyring {
         let other_users = plan.namespaces.has(Kind::User);
         security::join_session_keyring(id, security.selinux_label.as_deref(), other_users, procfs)?;

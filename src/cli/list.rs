@@ -1,7 +1,7 @@
 //! `berth list`
 
 use clap::{Args, ValueEnum};
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::{Status, print};
 use crate::container::{self, Host, StateView};

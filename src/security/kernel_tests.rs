@@ -67,6 +67,29 @@ fn a_user_with_capabilities_has_exactly_those() {
 }
 
 #[test]
+fn the_user_gets_streams_but_no_file_to_read() {
+    if !is_root() {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("berth-stdio-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let (input, output) = (dir.join("in"), dir.join("out"));
+    std::fs::write(&input, "").unwrap();
+    std::fs::write(&output, "").unwrap();
+    let plan = planned(r#"{"cwd": "/", "user": {"uid": 1000, "gid": 1000}}"#, "{}");
+    in_child(|| {
+        let open =
+            |path, write: bool| std::fs::OpenOptions::new().read(!write).write(write).open(path).unwrap();
+        nix::unistd::dup2_stdin(open(&input, false)).unwrap();
+        nix::unistd::dup2_stdout(open(&output, true)).unwrap();
+        plan.own_stdio().unwrap();
+    });
+    let owner = |path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
+    assert_eq!((owner(&input), owner(&output)), (0, 1000));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn cve_2016_8867_nothing_is_kept_unless_asked_for() {
     if !is_root() {
         return;

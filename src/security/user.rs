@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat, major};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime as oci;
@@ -53,12 +53,19 @@ impl Plan {
     /// `/dev/stdout`. Before [`Plan::become_user`], since it needs CAP_CHOWN.
     ///
     /// By descriptor only, and never a device but a terminal: the null device is everyone's, and what
-    /// is called `/dev/null` in an image may be anything (CVE-2026-88265).
+    /// is called `/dev/null` in an image may be anything (CVE-2026-88265). Nor a file that was opened
+    /// to be read: `berth run … < /etc/passwd` gives nobody the password file.
     pub fn own_stdio(&self) -> Result<()> {
         let own = |fd: BorrowedFd<'_>| -> nix::Result<()> {
             let stat = fstat(fd)?;
             let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-            if stat.st_uid == self.user.uid || (kind == SFlag::S_IFCHR && !is_terminal(stat.st_rdev)) {
+            let is_ours_to_give = match kind {
+                SFlag::S_IFIFO | SFlag::S_IFSOCK => true,
+                SFlag::S_IFCHR => is_terminal(stat.st_rdev),
+                SFlag::S_IFREG => fcntl(fd, FcntlArg::F_GETFL)? & libc::O_ACCMODE != libc::O_RDONLY,
+                _ => false,
+            };
+            if stat.st_uid == self.user.uid || !is_ours_to_give {
                 return Ok(());
             }
             match fchown(fd, Some(Uid::from_raw(self.user.uid)), None) {
@@ -138,7 +145,7 @@ fn setgroups_denied(procfs: &Procfs) -> bool {
 
 /// Terminals and pseudo terminals by their major number (Documentation/admin-guide/devices.txt):
 /// 4 (ttyS, tty), 5 (console), 136 … 143 (pts), 229 (hvc).
-fn is_terminal(device: nix::libc::dev_t) -> bool {
+fn is_terminal(device: libc::dev_t) -> bool {
     matches!(major(device), 4 | 5 | 136..=143 | 229)
 }
 

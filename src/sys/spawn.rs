@@ -135,8 +135,7 @@ impl<'a> Spawn<'a> {
 
     /// Forks and executes. The errno is the fork's, or the child's on its way to a successful execve.
     pub fn start(&self) -> nix::Result<Child> {
-        let (mut errno_in, errno_out) =
-            nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (File::from(r), w))?;
+        let (errno_in, errno_out) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (File::from(r), w))?;
         let captured = match (&self.stdout, &self.stderr) {
             (Stream::Captured, _) | (_, Stream::Captured) => Some(memory_file(c"output")?),
             _ => None,
@@ -162,18 +161,11 @@ impl<'a> Spawn<'a> {
                         return Err(errno);
                     }
                 };
-                let mut errno = Vec::new();
-                let read = errno_in.read_to_end(&mut errno);
-                match <[u8; 4]>::try_from(errno.as_slice()) {
-                    Ok(errno) => {
+                match failure(errno_in)? {
+                    None => Ok(Child { pidfd, captured }),
+                    Some(errno) => {
                         reap(pidfd.as_fd())?;
-                        Err(Errno::from_raw(i32::from_ne_bytes(errno)))
-                    }
-                    Err(_) => {
-                        if let Err(error) = read {
-                            return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
-                        }
-                        Ok(Child { pidfd, captured })
+                        Err(errno)
                     }
                 }
             }
@@ -212,6 +204,14 @@ impl<'a> Spawn<'a> {
             Err(errno) => errno,
         }
     }
+}
+
+/// What the child writes before it gives up; None when its execve has closed the pipe.
+fn failure(mut pipe: File) -> nix::Result<Option<Errno>> {
+    let mut errno = Vec::new();
+    pipe.read_to_end(&mut errno)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(<[u8; 4]>::try_from(errno.as_slice()).ok().map(|errno| Errno::from_raw(i32::from_ne_bytes(errno))))
 }
 
 /// Puts three descriptors at 0, 1 and 2, whichever numbers they have now.
@@ -295,7 +295,7 @@ impl Exit {
             file.seek(std::io::SeekFrom::Start(length.saturating_sub(TAIL)))?;
             file.take(TAIL).read_to_end(&mut tail)
         };
-        // It only adornes an error that is reported anyway.
+        // It only adorns an error that is reported anyway.
         if { read }().is_err() {
             return String::new();
         }

@@ -4,7 +4,7 @@
 //! each step is then one method, called by init (or the joining process of an exec) in this order,
 //! after the parent's [`Plan::raise_hard_rlimits`]:
 //!
-//! 1. [`Plan::set_oom_score_adj`], [`Plan::set_rlimits`]: while the runtime's rights are still there.
+//! 1. [`Plan::set_oom_score_adj`]: while the runtime's rights are still there.
 //! 2. [`join_session_keyring`]: before anything could be looked up through the caller's keyring.
 //! 3. [`Plan::write_sysctls`]: after the namespaces are there and, for the network, joined.
 //! 4. [`Plan::set_exec_labels`]: before the id change, which takes the right to write `attr/exec`
@@ -15,8 +15,9 @@
 //! 7. [`Plan::drop_bounding`]: needs CAP_SETPCAP, which the id change takes out of the effective set.
 //! 8. [`Plan::become_user`]: groups, gid, uid with the permitted set kept; then
 //!    [`Plan::set_capabilities`].
-//! 9. Seccomp, with nothing after it but execve, so that the filter need not allow the steps before.
-//!    Without no_new_privs it needs CAP_SYS_ADMIN ([`SECCOMP_RIGHT`]), which step 8 retains for it.
+//! 9. [`Plan::set_rlimits`]: a small RLIMIT_NOFILE is the program's, not ours.
+//! 10. Seccomp, with nothing after it but execve, so that the filter need not allow the steps before.
+//!     Without no_new_privs it needs CAP_SYS_ADMIN ([`SECCOMP_RIGHT`]), which step 8 retains for it.
 
 mod attributes;
 mod capabilities;

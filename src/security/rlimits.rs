@@ -78,8 +78,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Sets the caller's limits; init's step. Before [`Plan::become_user`], where a caller without
-    /// [`Plan::raise_hard_rlimits`] before it gives up the right to raise them.
+    /// Sets the caller's limits; init's step. After [`Plan::raise_hard_rlimits`] in the parent it needs
+    /// no right, so it comes last of all but the filter: with a small RLIMIT_NOFILE or RLIMIT_AS init
+    /// could not do its own work.
     pub fn set_rlimits(&self) -> Result<()> {
         self.rlimits.iter().try_for_each(|limit| set(limit, limit.soft, limit.hard))
     }

@@ -168,6 +168,10 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
             newborn.expect(FromParent::IdsMapped)?;
         }
         become_root()?;
+        // The change of ids has made us undumpable: our own files in /proc (oom_score_adj, attr,
+        // timens_offsets) would belong to the host's root. Who could ptrace us now has all
+        // capabilities of our user namespace already.
+        nix::sys::prctl::set_dumpable(true).call(|| "prctl(PR_SET_DUMPABLE, 1)".into())?;
         // The change of ids has cleared it.
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     }
@@ -288,7 +292,6 @@ fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Res
 fn give_up_rights(plan: &Plan, procfs: &Procfs) -> Result<()> {
     let security = &plan.security;
     security.set_oom_score_adj(procfs)?;
-    security.set_rlimits()?;
     if let Some(id) = &plan.keyring {
         let other_users = plan.namespaces.has(Kind::User);
         security::join_session_keyring(id, security.selinux_label.as_deref(), other_users, procfs)?;
@@ -341,6 +344,8 @@ impl Program {
 
     /// Nothing may come after the filter but execve: a profile need not allow anything else.
     fn execute(&self, plan: &Plan) -> Result<Infallible> {
+        // As late as can be: a small RLIMIT_NOFILE, RLIMIT_FSIZE or RLIMIT_AS is the program's, not ours.
+        plan.security.set_rlimits()?;
         // Whatever else is open ends here (CVE-2024-21626); what the caller preserves stays.
         process::cloexec_from(3 + i32::try_from(plan.preserve_fds).unwrap_or(i32::MAX - 3))?;
         if let Some(filter) = &plan.seccomp {

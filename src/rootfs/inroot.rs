@@ -271,3 +271,168 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> {
         Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::stat;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A directory with a rootfs and, beside it, what nobody may reach.
+    struct Fixture {
+        base: PathBuf,
+        root: OwnedFd,
+    }
+
+    impl Fixture {
+        fn new(name: &str) -> Self {
+            let base = std::env::temp_dir().join(format!("berth-inroot-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(base.join("rootfs/etc")).unwrap();
+            std::fs::create_dir_all(base.join("host")).unwrap();
+            std::fs::write(base.join("rootfs/etc/passwd"), "").unwrap();
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let root = nix::fcntl::open(&base.join("rootfs"), flags, Mode::empty()).unwrap();
+            Self { base, root }
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.base.join("rootfs").join(path)
+        }
+
+        /// Both resolvers find the same, and it is the file `expected` (None: nothing).
+        fn check(&self, path: &str, expected: Option<&str>) {
+            let fast = find(self.root.as_fd(), Path::new(path), Symlinks::Follow).unwrap();
+            let slow = self.walk(path, Symlinks::Follow, None).unwrap();
+            for fd in [fast, slow] {
+                let found = fd.map(|fd| fstat(&fd).unwrap().st_ino);
+                let expected = expected.map(|path| stat(&self.at(path)).unwrap().st_ino);
+                assert_eq!(found, expected, "{path}");
+            }
+        }
+
+        fn walk(&self, path: &str, symlinks: Symlinks, missing: Option<Missing>) -> Result<Option<OwnedFd>> {
+            Walk::new(self.root.as_fd(), symlinks, missing).unwrap().resolve(Path::new(path))
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.base).unwrap();
+        }
+    }
+
+    #[test]
+    fn both_resolvers_stay_inside() {
+        let fixture = Fixture::new("inside");
+        symlink("/etc", fixture.at("absolute")).unwrap();
+        symlink("../../../../etc", fixture.at("climbing")).unwrap();
+        symlink("absolute/passwd", fixture.at("relative")).unwrap();
+        symlink("/host", fixture.at("outside")).unwrap();
+        symlink("loop", fixture.at("loop")).unwrap();
+        fixture.check("/", Some(""));
+        fixture.check("/..", Some(""));
+        fixture.check("etc/../../etc/passwd", Some("etc/passwd"));
+        fixture.check("/absolute/passwd", Some("etc/passwd"));
+        fixture.check("/climbing/passwd", Some("etc/passwd"));
+        fixture.check("/relative", Some("etc/passwd"));
+        fixture.check("/outside", None);
+        fixture.check("/etc/passwd/x", None);
+        for errno in [
+            find(fixture.root.as_fd(), Path::new("/loop"), Symlinks::Follow).unwrap_err().errno(),
+            fixture.walk("/loop", Symlinks::Follow, None).unwrap_err().errno(),
+            find(fixture.root.as_fd(), Path::new("/absolute"), Symlinks::Refuse).unwrap_err().errno(),
+            fixture.walk("/absolute", Symlinks::Refuse, None).unwrap_err().errno(),
+        ] {
+            assert_eq!(errno, Some(Errno::ELOOP));
+        }
+    }
+
+    #[test]
+    fn the_last_symlink_can_be_meant_itself() {
+        let fixture = Fixture::new("last");
+        symlink("/etc", fixture.at("link")).unwrap();
+        for fd in [
+            find(fixture.root.as_fd(), Path::new("/link"), Symlinks::NotLast).unwrap(),
+            fixture.walk("/link", Symlinks::NotLast, None).unwrap(),
+        ] {
+            assert_eq!(fstat(&fd.unwrap()).unwrap().st_mode & libc::S_IFMT, libc::S_IFLNK);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_made_inside() {
+        let fixture = Fixture::new("made");
+        symlink("/host/new", fixture.at("dangling")).unwrap();
+        symlink("../run/resolv.conf", fixture.at("etc/resolv.conf")).unwrap();
+        let make = |path: &str, missing| {
+            find_or_make(fixture.root.as_fd(), Path::new(path), Symlinks::Follow, || Ok(missing)).unwrap()
+        };
+        assert!(make("/a/b/c", Missing::Directory).made);
+        assert!(make("/a/b/d", Missing::File).made);
+        assert!(!make("/a/b/d", Missing::File).made);
+        // Through a dangling symlink, as the container would see it.
+        assert!(make("/dangling/x", Missing::Directory).made);
+        assert!(make("/etc/resolv.conf", Missing::File).made);
+        assert!(fixture.at("a/b/c").is_dir() && fixture.at("a/b/d").is_file());
+        assert!(fixture.at("host/new/x").is_dir());
+        assert!(fixture.at("run/resolv.conf").is_file());
+        assert_eq!(std::fs::read_dir(fixture.base.join("host")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_an_error() {
+        let fixture = Fixture::new("way");
+        let path = Path::new("/etc/passwd/x");
+        let made = find_or_make(fixture.root.as_fd(), path, Symlinks::Follow, || Ok(Missing::File));
+        assert_eq!(made.err().unwrap().errno(), Some(Errno::ENOTDIR));
+    }
+
+    #[test]
+    fn magic_links_are_not_followed() {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open("/", flags, Mode::empty()).unwrap();
+        let path = Path::new("/proc/self/root/etc");
+        let fast = find(root.as_fd(), path, Symlinks::Follow).unwrap_err();
+        let slow = Walk::new(root.as_fd(), Symlinks::Follow, None).unwrap().resolve(path).unwrap_err();
+        assert_eq!((fast.errno(), slow.errno()), (Some(Errno::ELOOP), Some(Errno::ELOOP)));
+    }
+
+    /// CVE-2021-30465, CVE-2024-45310: a directory that keeps turning into a symlink to the host.
+    #[test]
+    fn a_race_never_leads_outside() {
+        let fixture = Fixture::new("race");
+        let host = fixture.base.join("host");
+        std::fs::create_dir(fixture.at("volume")).unwrap();
+        symlink("../../host", fixture.at("trap")).unwrap();
+        symlink(&host, fixture.at("trap2")).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let swap = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+                let at = nix::fcntl::AT_FDCWD;
+                while !stop.load(Ordering::Relaxed) {
+                    for trap in ["trap", "trap2"] {
+                        let (volume, trap) = (fixture.at("volume"), fixture.at(trap));
+                        nix::fcntl::renameat2(at, &volume, at, &trap, swap).unwrap();
+                        nix::fcntl::renameat2(at, &volume, at, &trap, swap).unwrap();
+                    }
+                }
+            });
+            for round in 0..500 {
+                let (missing, path) = match round % 2 {
+                    0 => (Missing::Directory, format!("/volume/{round}/x")),
+                    _ => (Missing::File, format!("/volume/{round}")),
+                };
+                // It may fail in a race; it may not succeed outside.
+                let fast =
+                    find_or_make(fixture.root.as_fd(), Path::new(&path), Symlinks::Follow, || Ok(missing));
+                let slow = fixture.walk(&format!("{path}-walk"), Symlinks::Follow, Some(missing));
+                assert!(fast.is_ok() || slow.is_ok() || round > 0);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(std::fs::read_dir(&host).unwrap().count(), 0);
+    }
+}

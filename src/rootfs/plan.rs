@@ -413,3 +413,6 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 pub(super) fn text(field: &str, bytes: &[u8]) -> Result<CString> {
     cstring(bytes).map_err(|_| Error::invalid(format!("{field}: it contains a NUL byte")))
 }
+
+#[cfg(test)]
+mod tests;

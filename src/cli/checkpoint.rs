@@ -29,7 +29,7 @@ pub struct ImageFlags {
     #[arg(long)]
     pub file_locks: bool,
     /// How CRIU treats the cgroups
-    #[arg(long, value_enum, value_name = "MODE")]
+    #[arg(long, value_enum, value_name = "soft|full|strict|ignore", hide_possible_values = true)]
     pub manage_cgroups_mode: Option<CgroupsMode>,
     /// Create a namespace of this type without restoring what is in it
     #[arg(long, value_name = "NAMESPACE")]

@@ -22,10 +22,10 @@ pub struct Global {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Format of the log
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, value_enum, default_value_t, value_name = "text|json", hide_possible_values = true)]
     pub log_format: log::Format,
     /// Lowest level that is logged
-    #[arg(long, value_enum, value_name = "LEVEL")]
+    #[arg(long, value_enum, value_name = "debug|info|warning|error", hide_possible_values = true)]
     pub log_level: Option<log::Level>,
     /// Log debug messages too
     #[arg(long)]
@@ -34,10 +34,16 @@ pub struct Global {
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// Who makes the cgroup
-    #[arg(long, value_enum, value_name = "MANAGER", conflicts_with = "systemd_cgroup")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "cgroupfs|systemd|disabled",
+        hide_possible_values = true,
+        conflicts_with = "systemd_cgroup"
+    )]
     pub cgroup_manager: Option<CgroupManager>,
-    /// Ignore what only root may do with cgroups: auto, true or false
-    #[arg(long, default_value = "auto", value_name = "WHEN", value_parser = parse_rootless)]
+    /// Ignore what only root may do with cgroups
+    #[arg(long, default_value = "auto", value_name = "auto|true|false", value_parser = parse_rootless)]
     pub rootless: Rootless,
     /// Obsolete; CRIU is found in $PATH
     #[arg(long, value_name = "PATH", hide = true)]

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Args)]
 pub struct List {
     /// How to print
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, value_enum, default_value_t, value_name = "table|json", hide_possible_values = true)]
     pub format: ListFormat,
     /// Print ids only
     #[arg(short, long)]

@@ -8,7 +8,7 @@ use super::list::ListFormat;
 #[derive(Clone, Debug, Args)]
 pub struct Ps {
     /// How to print
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, value_enum, default_value_t, value_name = "table|json", hide_possible_values = true)]
     pub format: ListFormat,
     /// The container
     #[arg(value_name = "CONTAINER-ID")]

@@ -112,10 +112,10 @@ mod tests {
                 "invalid value 'many' for '--preserve-fds <N>': invalid digit found in string",
             ),
             ("kill x NOPE", "invalid value 'NOPE' for '[SIGNAL]': unknown signal \"NOPE\""),
-            ("--log-format xml state x", "invalid value 'xml' for '--log-format <FORMAT>'"),
+            ("--log-format xml state x", "invalid value 'xml' for '--log-format <text|json>'"),
             (
                 "--rootless maybe state x",
-                "invalid value 'maybe' for '--rootless <WHEN>': expected auto, true or false",
+                "invalid value 'maybe' for '--rootless <auto|true|false>': expected auto, true or false",
             ),
         ] {
             assert_eq!(refused(line), expected, "{line}");

@@ -27,12 +27,13 @@ pub fn parse(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
         Err(error) if is_final(&error) => return Err(unreadable(CONFIG, &error)),
         _ => parse_as_tree(json, warnings)?,
     };
-    empty_means_absent(&mut spec);
+    clear_empty_members(&mut spec);
     warn_of_newer_version(&spec, warnings);
     Ok(spec)
 }
 
-/// Reads the process object that `exec --process` names.
+/// Reads the process object that `exec --process` names. To check it, put it into the container's spec
+/// in the place of its process.
 pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process> {
     const FILE: &str = "process";
     let mut process = tree(FILE, json)?;
@@ -43,7 +44,9 @@ pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process>
     adapt_process(&mut process, warnings, &mut document);
     let parsed = document.read::<Process>(&mut process);
     none_in(FILE, &document.findings)?;
-    parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))
+    let mut process = parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))?;
+    clear_empty_labels(&mut process);
+    Ok(process)
 }
 
 /// By the letter a 1.4 document is for runtimes of 1.4 (config.md#specification-version). But engines
@@ -226,30 +229,36 @@ fn rename(members: &mut Map<String, Value>, from: &str, to: &str) {
     }
 }
 
-/// Go's encoders leave out or write "" for the same thing, and its readers take it for absent.
-fn empty_means_absent(spec: &mut Spec) {
-    fn is_empty<T: AsRef<OsStr>>(member: &Option<T>) -> bool {
-        member.as_ref().is_some_and(|text| text.as_ref().is_empty())
-    }
-    macro_rules! clear {
-        ($owner:expr, $($get:ident $set:ident),+) => { $(if is_empty($owner.$get()) { $owner.$set(None); })+ };
-    }
-    clear!(spec, hostname set_hostname, domainname set_domainname);
+/// Sets members that are "" to absent: Go's encoders write either, and its readers take both for absent.
+macro_rules! clear_empty {
+    ($owner:expr, $($get:ident $set:ident),+) => { $(if is_empty($owner.$get()) { $owner.$set(None); })+ };
+}
+
+fn is_empty<T: AsRef<OsStr>>(member: &Option<T>) -> bool {
+    member.as_ref().is_some_and(|text| text.as_ref().is_empty())
+}
+
+fn clear_empty_members(spec: &mut Spec) {
+    clear_empty!(spec, hostname set_hostname, domainname set_domainname);
     if let Some(process) = spec.process_mut() {
-        clear!(process, apparmor_profile set_apparmor_profile, selinux_label set_selinux_label);
+        clear_empty_labels(process);
     }
     for mount in spec.mounts_mut().iter_mut().flatten() {
-        clear!(mount, typ set_typ, source set_source);
+        clear_empty!(mount, typ set_typ, source set_source);
     }
     let Some(linux) = spec.linux_mut() else { return };
-    clear!(linux, cgroups_path set_cgroups_path, rootfs_propagation set_rootfs_propagation);
-    clear!(linux, mount_label set_mount_label);
+    clear_empty!(linux, cgroups_path set_cgroups_path, rootfs_propagation set_rootfs_propagation);
+    clear_empty!(linux, mount_label set_mount_label);
     for namespace in linux.namespaces_mut().iter_mut().flatten() {
-        clear!(namespace, path set_path);
+        clear_empty!(namespace, path set_path);
     }
     if let Some(seccomp) = linux.seccomp_mut() {
-        clear!(seccomp, listener_path set_listener_path, listener_metadata set_listener_metadata);
+        clear_empty!(seccomp, listener_path set_listener_path, listener_metadata set_listener_metadata);
     }
+}
+
+fn clear_empty_labels(process: &mut Process) {
+    clear_empty!(process, apparmor_profile set_apparmor_profile, selinux_label set_selinux_label);
 }
 
 /// A tree on its way into types.

@@ -12,6 +12,7 @@ mod resources;
 mod seccomp;
 mod sysctl;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
@@ -123,6 +124,13 @@ impl<'a> Config<'a> {
     fn has_new_namespace(&self, typ: LinuxNamespaceType) -> bool {
         self.namespace(typ).is_some_and(|namespace| namespace.path().is_none())
     }
+}
+
+/// The members of a map by name, so that the same document always gives the same findings.
+fn sorted<V>(map: &HashMap<String, V>) -> Vec<(&String, &V)> {
+    let mut members: Vec<_> = map.iter().collect();
+    members.sort_by_key(|(name, _)| *name);
+    members
 }
 
 /// What was found so far.

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 
-use super::{Config, Problems};
+use super::{Config, Problems, sorted};
 
 /// The kernel takes this many lines in uid_map and gid_map (user_namespaces(7)).
 const MAX_ID_MAPPINGS: usize = 340;
@@ -123,7 +123,7 @@ pub(super) fn time_offsets(config: &Config, problems: &mut Problems) {
         }
         Some(_) => {}
     }
-    for (clock, offset) in offsets {
+    for (clock, offset) in sorted(offsets) {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
             problems
                 .add("linux.timeOffsets", format!("unknown clock {clock:?}, expected monotonic or boottime"));
@@ -140,7 +140,7 @@ pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
         problems.add("linux.netDevices", "needs a network namespace");
     }
     let mut names: Vec<&str> = Vec::new();
-    for (host_name, device) in devices {
+    for (host_name, device) in sorted(devices) {
         let name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host_name);
         for name in [host_name.as_str(), name] {
             if !is_device_name(name) {

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxDeviceType, LinuxResources};
 
-use super::{Config, Problems};
+use super::{Config, Problems, sorted};
 
 fn resources<'a>(config: &Config<'a>) -> Option<&'a LinuxResources> {
     config.linux().and_then(|linux| linux.resources().as_ref())
@@ -161,7 +161,7 @@ fn is_page_size(size: &str) -> bool {
 
 pub(super) fn rdma(config: &Config, problems: &mut Problems) {
     let Some(devices) = resources(config).and_then(|resources| resources.rdma().as_ref()) else { return };
-    for (name, limits) in devices {
+    for (name, limits) in sorted(devices) {
         if limits.hca_handles().is_none() && limits.hca_objects().is_none() {
             problems.add("linux.resources.rdma", format!("{name:?} needs hcaHandles or hcaObjects"));
         }
@@ -170,7 +170,7 @@ pub(super) fn rdma(config: &Config, problems: &mut Problems) {
 
 pub(super) fn unified(config: &Config, problems: &mut Problems) {
     let Some(files) = resources(config).and_then(|resources| resources.unified().as_ref()) else { return };
-    for name in files.keys() {
+    for (name, _) in sorted(files) {
         let has_controller =
             name.split_once('.').is_some_and(|(controller, file)| !controller.is_empty() && !file.is_empty());
         if name.contains('/') || !has_controller {

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::{Config, Problems};
+use super::{Config, Problems, sorted};
 
 const OF_IPC: [&str; 8] = [
     "kernel.msgmax",
@@ -19,9 +19,7 @@ const OF_IPC: [&str; 8] = [
 /// is found out when it is opened.
 pub(super) fn namespaced(config: &Config, problems: &mut Problems) {
     let Some(sysctls) = config.linux().and_then(|linux| linux.sysctl().as_ref()) else { return };
-    let mut names: Vec<&String> = sysctls.keys().collect();
-    names.sort();
-    for name in names {
+    for (name, _) in sorted(sysctls) {
         let path = format!("linux.sysctl[{name:?}]");
         let name = dotted(name);
         // As a path below /proc/sys a part of slashes is `.` or `..`, and would leave net/ again.

@@ -31,17 +31,18 @@ pub(super) const SKIPPED: u32 = u32::MAX;
 /// Numbers from `start` up to the next range's.
 struct Range<'r> {
     start: u32,
-    verdict: Target<'r>,
+    verdict: Verdict<'r>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Target<'r> {
-    Return(Action),
-    Try(&'r [Rule<'r>]),
+impl Profile {
+    /// The program for all architectures of the profile, at most [`MAX_INSTRUCTIONS`] long; an error
+    /// of kind `Invalid` if it would be longer.
+    pub fn compile(&self) -> Result<Vec<Instruction>> {
+        program(self)
+    }
 }
 
-/// The program for all architectures of the profile.
-pub(super) fn compile(profile: &Profile) -> Result<Vec<Instruction>> {
+fn program(profile: &Profile) -> Result<Vec<Instruction>> {
     let mut assembler = Assembler::new();
     let mut sections = Vec::new();
     // The last comparison is written first, so the native architecture's is reached first.
@@ -74,16 +75,16 @@ fn section(profile: &Profile, arch: Architecture, assembler: &mut Assembler) -> 
     let x32 = if arch == Architecture::X86_64 { rules(Architecture::X32) } else { None };
     let mut ranges = Ranges::default();
     match &own {
-        Some(own) => ranges.fill(0, own, profile.default),
-        None => ranges.push(0, Target::Return(BAD_ARCHITECTURE)),
+        Some(own) => ranges.fill(0, arch, own, profile.default),
+        None => ranges.push(0, Verdict::Return(BAD_ARCHITECTURE)),
     }
     if arch == Architecture::X86_64 {
         match &x32 {
-            Some(x32) => ranges.fill(X32_BIT, x32, profile.default),
+            Some(x32) => ranges.fill(X32_BIT, Architecture::X32, x32, profile.default),
             None => {
-                ranges.push(X32_BIT, Target::Return(BAD_ARCHITECTURE));
+                ranges.push(X32_BIT, Verdict::Return(BAD_ARCHITECTURE));
                 // The x32 bit is set in it by accident.
-                ranges.push(SKIPPED, Target::Return(profile.default));
+                ranges.push(SKIPPED, Verdict::Return(profile.default));
             }
         }
     }
@@ -96,26 +97,26 @@ struct Ranges<'r>(Vec<Range<'r>>);
 
 impl<'r> Ranges<'r> {
     /// Begins a range; one that equals the last only lengthens it.
-    fn push(&mut self, start: u32, verdict: Target<'r>) {
+    fn push(&mut self, start: u32, verdict: Verdict<'r>) {
         if self.0.last().is_none_or(|last| last.verdict != verdict) {
             self.0.push(Range { start, verdict });
         }
     }
 
     /// All numbers from `start` on, by the rules of one architecture.
-    fn fill(&mut self, start: u32, rules: &'r Rules<'r>, default: Action) {
+    fn fill(&mut self, start: u32, arch: Architecture, rules: &'r Rules<'r>, default: Action) {
         let mut next = start;
-        for (number, verdict) in &rules.calls {
-            if next < *number {
-                self.unnamed(next, Some(*number), rules, default);
+        if rules.newest.is_some() && matches!(arch, Architecture::S390 | Architecture::S390x) {
+            // A number above 255 comes in a register behind svc 0, and stays 0 when the kernel does
+            // not know it (arch/s390/kernel/syscall.c); no real call is numbered 0.
+            self.push(next, Verdict::Return(Action::ENOSYS));
+            next += 1;
+        }
+        for (number, verdict) in rules.calls() {
+            if next < number {
+                self.unnamed(next, Some(number), rules, default);
             }
-            self.push(
-                *number,
-                match verdict {
-                    Verdict::Return(action) => Target::Return(*action),
-                    Verdict::Try(rules) => Target::Try(rules),
-                },
-            );
+            self.push(number, verdict);
             next = number.saturating_add(1);
         }
         self.unnamed(next, None, rules, default);
@@ -124,12 +125,12 @@ impl<'r> Ranges<'r> {
     /// The numbers from `start` to before `end` that no entry names: the default for those that the
     /// profile's author could have named, ENOSYS behind.
     fn unnamed(&mut self, start: u32, end: Option<u32>, rules: &Rules<'_>, default: Action) {
-        self.push(start, Target::Return(rules.unnamed(start, default)));
+        self.push(start, Verdict::Return(rules.unnamed(start, default)));
         if let Some(unknown) = rules.newest.map(|newest| newest.saturating_add(1))
             && start < unknown
             && end.is_none_or(|end| unknown < end)
         {
-            self.push(unknown, Target::Return(Action::ENOSYS));
+            self.push(unknown, Verdict::Return(Action::ENOSYS));
         }
     }
 }
@@ -138,8 +139,8 @@ impl<'r> Ranges<'r> {
 fn tree(ranges: &[Range<'_>], default: Action, arch: Architecture, assembler: &mut Assembler) -> Label {
     match ranges {
         [] => assembler.ret(default),
-        [Range { verdict: Target::Return(action), .. }] => assembler.ret(*action),
-        [Range { verdict: Target::Try(rules), start }] => {
+        [Range { verdict: Verdict::Return(action), .. }] => assembler.ret(*action),
+        [Range { verdict: Verdict::Try(rules), start }] => {
             let arch =
                 if arch == Architecture::X86_64 && start & X32_BIT != 0 { Architecture::X32 } else { arch };
             attempts(rules, default, arch, assembler)
@@ -157,14 +158,55 @@ fn tree(ranges: &[Range<'_>], default: Action, arch: Architecture, assembler: &m
 /// Tries rules in their order, then returns the default.
 fn attempts(rules: &[Rule<'_>], default: Action, arch: Architecture, assembler: &mut Assembler) -> Label {
     let mut otherwise = assembler.ret(default);
-    for rule in rules.iter().rev() {
-        let mut then = assembler.ret(rule.action);
-        for condition in rule.conditions.iter().rev() {
-            then = test(condition, then, otherwise, arch, assembler);
-        }
-        otherwise = then;
+    let mut left = rules;
+    while let [.., last] = left {
+        let group = left.iter().rev().take_while(|rule| is_choice(rule, last, arch)).count();
+        let (before, together) = left.split_at(left.len() - group.max(1));
+        otherwise = match together {
+            [rule] => attempt(rule, otherwise, arch, assembler),
+            rules => choice(rules, otherwise, arch, assembler),
+        };
+        left = before;
     }
     otherwise
+}
+
+/// One rule: all its conditions.
+fn attempt(rule: &Rule<'_>, otherwise: Label, arch: Architecture, assembler: &mut Assembler) -> Label {
+    let action = assembler.ret(rule.action);
+    rule.conditions
+        .iter()
+        .rev()
+        .fold(action, |then, condition| test(condition, then, otherwise, arch, assembler))
+}
+
+/// Whether two rules each compare nothing but the low word of the same argument with a value.
+fn is_choice(a: &Rule<'_>, b: &Rule<'_>, arch: Architecture) -> bool {
+    match (&*a.conditions, &*b.conditions) {
+        ([a], [b]) => {
+            let [high_a, high_b] = [a, b].map(|condition| condition.value >> 32);
+            a.operator == Operator::Eq
+                && b.operator == Operator::Eq
+                && a.argument == b.argument
+                && (high_a == high_b || !arch.is_64bit())
+        }
+        _ => false,
+    }
+}
+
+/// Rules of which [`is_choice`] holds: the argument is loaded once for all. Docker's profile lists the
+/// allowed values of personality(2) like this.
+fn choice(rules: &[Rule<'_>], otherwise: Label, arch: Architecture, assembler: &mut Assembler) -> Label {
+    let Some(words) = rules.first().map(|rule| Words::of(&rule.conditions[0], arch)) else {
+        return otherwise;
+    };
+    let mut chosen = otherwise;
+    for rule in rules.iter().rev() {
+        let action = assembler.ret(rule.action);
+        chosen = assembler.branch(code::JUMP_EQUAL, half(rule.conditions[0].value, 0), action, chosen);
+    }
+    chosen = assembler.then(code::LOAD, words.low.offset, chosen);
+    words.high.as_ref().map_or(chosen, |high| equal_word(high, chosen, otherwise, assembler))
 }
 
 /// One condition on one argument.

@@ -45,7 +45,7 @@ pub fn compile(profile: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Opt
     }
     require_actions(&checked)?;
     let flags = flags(profile, checked.notifies(), warnings)?;
-    Ok(Some(Program { instructions: compile::compile(&checked)?, flags }))
+    Ok(Some(Program { instructions: checked.compile()?, flags }))
 }
 
 impl Program {

@@ -9,8 +9,9 @@
 
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
+use std::ops::Range;
 
-use super::arch::Architecture;
+use super::arch::{Architecture, X32_BIT};
 use super::profile::{Action, Condition, Entry, Operator, Profile};
 use super::table::Syscall;
 
@@ -19,14 +20,14 @@ use super::table::Syscall;
 const ORDINARY_END: u32 = 0x000f_0000;
 
 /// What is done with one system call number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict<'p> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict<'r> {
     Return(Action),
     /// Tried in this order; the profile's default if none holds.
-    Try(Vec<Rule<'p>>),
+    Try(&'r [Rule<'r>]),
 }
 
-/// Conditions that hold together, at least one, and what is done then.
+/// Conditions that hold together, and what is done then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule<'p> {
     /// The entry of the profile that says so.
@@ -38,54 +39,48 @@ pub(super) struct Rule<'p> {
 /// The rules of one architecture.
 #[derive(Debug)]
 pub(super) struct Rules<'p> {
-    /// By number, each once.
-    pub calls: Vec<(u32, Verdict<'p>)>,
+    /// By number, each once: where its rules are in `rules`. One without conditions is alone.
+    calls: Vec<(u32, Range<usize>)>,
+    rules: Vec<Rule<'p>>,
     /// The largest number that the profile knows, if unknown calls above it are to get ENOSYS.
     pub newest: Option<u32>,
 }
 
 impl<'p> Rules<'p> {
     pub fn of(profile: &'p Profile, arch: Architecture) -> Self {
-        let multiplexers = Multiplexers::of(arch);
-        let mut numbered = Vec::with_capacity(512);
-        let mut newest = None;
+        let mut collected = Collected::new(arch);
         for entry in &profile.entries {
-            let redundant = entry.action == profile.default;
-            for &call in &entry.calls {
-                let number = arch.number(call);
-                newest = newest.max(number.filter(|number| *number & !super::arch::X32_BIT < ORDINARY_END));
-                if redundant {
-                    continue;
-                }
-                if let Some(number) = number {
-                    push(&mut numbered, number, entry, arch);
-                }
-                if let Some(multiplexers) = &multiplexers {
-                    multiplexers.push(&mut numbered, call, entry, profile.default);
-                }
+            collected.add(entry, profile.default);
+        }
+        let newest = collected.newest.filter(|_| profile.answers_enosys);
+        let Collected { mut numbered, rules: collected, .. } = collected;
+        // Rules of one call stay in the profile's order.
+        numbered.sort_unstable();
+        let mut calls = Vec::with_capacity(numbered.len());
+        let mut rules = Vec::with_capacity(collected.len());
+        for same in numbered.chunk_by(|a, b| a.0 == b.0) {
+            let start = rules.len();
+            let of_call = || same.iter().map(|(_, rule)| &collected[*rule]);
+            if let Some(rule) = of_call().find(|rule| rule.conditions.is_empty()) {
+                rules.push(rule.clone());
+            } else {
+                rules.extend(of_call().cloned());
+                rules[start..].sort_by(|a, b| specific_first(a, b, width(arch)));
             }
+            calls.push((same[0].0, start..rules.len()));
         }
-        // Stable: rules of one call stay in the profile's order.
-        numbered.sort_by_key(|(number, _)| *number);
-        let mut calls: Vec<(u32, Verdict<'p>)> = Vec::with_capacity(numbered.len() + 1);
-        let newest = newest.filter(|_| profile.answers_enosys);
-        if newest.is_some() && matches!(arch, Architecture::S390 | Architecture::S390x) {
-            // A number above 255 comes in a register behind svc 0, and stays 0 when the kernel does
-            // not know it (arch/s390/kernel/syscall.c); no real call is numbered 0.
-            calls.push((0, Verdict::Return(Action::ENOSYS)));
-        }
-        for (number, rule) in numbered {
-            match calls.last_mut() {
-                Some((last, verdict)) if *last == number => verdict.add(rule),
-                _ => calls.push((number, Verdict::first(rule))),
-            }
-        }
-        for (_, verdict) in &mut calls {
-            if let Verdict::Try(rules) = verdict {
-                rules.sort_by(specific_first);
-            }
-        }
-        Self { calls, newest }
+        Self { calls, rules, newest }
+    }
+
+    /// The numbers that the profile decides, ascending.
+    pub fn calls(&self) -> impl Iterator<Item = (u32, Verdict<'_>)> {
+        self.calls.iter().map(|(number, range)| {
+            let verdict = match &self.rules[range.clone()] {
+                [rule] if rule.conditions.is_empty() => Verdict::Return(rule.action),
+                rules => Verdict::Try(rules),
+            };
+            (*number, verdict)
+        })
     }
 
     /// What is done with a number that no entry names.
@@ -94,34 +89,65 @@ impl<'p> Rules<'p> {
     }
 }
 
-impl<'p> Verdict<'p> {
-    fn first(rule: Rule<'p>) -> Self {
-        if rule.conditions.is_empty() { Self::Return(rule.action) } else { Self::Try(vec![rule]) }
+/// The rules of an architecture as they come in.
+struct Collected<'p> {
+    arch: Architecture,
+    multiplexers: Option<Multiplexers>,
+    /// Numbers with the place of a rule in `rules`, which many share.
+    numbered: Vec<(u32, usize)>,
+    rules: Vec<Rule<'p>>,
+    newest: Option<u32>,
+}
+
+impl<'p> Collected<'p> {
+    fn new(arch: Architecture) -> Self {
+        let multiplexers = Multiplexers::of(arch);
+        Self { arch, multiplexers, numbered: Vec::with_capacity(512), rules: Vec::new(), newest: None }
     }
 
-    fn add(&mut self, rule: Rule<'p>) {
-        match self {
-            Self::Return(_) => {}
-            Self::Try(_) if rule.conditions.is_empty() => *self = Self::Return(rule.action),
-            Self::Try(rules) => rules.push(rule),
+    fn add(&mut self, entry: &'p Entry, default: Action) {
+        let redundant = entry.action == default;
+        let start = self.rules.len();
+        if !redundant {
+            self.rules.extend(entry.alternatives.iter().map(|conditions| Rule {
+                entry: entry.index,
+                action: entry.action,
+                conditions: comparing(conditions, self.arch),
+            }));
+        }
+        let own = start..self.rules.len();
+        for &call in &entry.calls {
+            let number = self.arch.number(call);
+            self.newest = self.newest.max(number.filter(|number| number & !X32_BIT < ORDINARY_END));
+            if let Some(number) = number {
+                self.numbered.extend(own.clone().map(|rule| (number, rule)));
+            }
+            if let Some(multiplexers) = &self.multiplexers
+                && !redundant
+                && let Some((number, condition)) = multiplexers.way(call, entry, default)
+            {
+                self.numbered.push((number, self.rules.len()));
+                let conditions = Cow::Owned(vec![condition]);
+                self.rules.push(Rule { entry: entry.index, action: entry.action, conditions });
+            }
         }
     }
 }
 
-/// Adds a rule per alternative of the entry.
-fn push<'p>(numbered: &mut Vec<(u32, Rule<'p>)>, number: u32, entry: &'p Entry, arch: Architecture) {
-    // The bits of a mask that the architecture's arguments do not have compare nothing, and a mask
-    // without any other is no condition at all.
-    let width = if arch.is_64bit() { u64::MAX } else { u64::from(u32::MAX) };
-    let empty =
-        |condition: &Condition| condition.operator == Operator::MaskedEq && condition.mask & width == 0;
-    for alternative in &entry.alternatives {
-        let conditions: Cow<'p, [Condition]> = if alternative.iter().any(empty) {
-            alternative.iter().filter(|condition| !empty(condition)).copied().collect()
-        } else {
-            Cow::Borrowed(alternative)
-        };
-        numbered.push((number, Rule { entry: entry.index, action: entry.action, conditions }));
+/// The bits of an argument that count.
+fn width(arch: Architecture) -> u64 {
+    if arch.is_64bit() { u64::MAX } else { u64::from(u32::MAX) }
+}
+
+/// The conditions that compare anything: the bits of a mask that the architecture's arguments do not
+/// have compare nothing, and a mask without any other is no condition at all.
+fn comparing(conditions: &[Condition], arch: Architecture) -> Cow<'_, [Condition]> {
+    let compares =
+        |condition: &Condition| condition.operator != Operator::MaskedEq || condition.mask & width(arch) != 0;
+    if conditions.iter().all(compares) {
+        Cow::Borrowed(conditions)
+    } else {
+        conditions.iter().filter(|condition| compares(condition)).copied().collect()
     }
 }
 
@@ -129,9 +155,9 @@ fn push<'p>(numbered: &mut Vec<(u32, Rule<'p>)>, number: u32, entry: &'p Entry, 
 /// upper before lower bounds, the narrower bound before the wider. For rules on one argument it is
 /// the more specific one first. Where conditions are the same libseccomp refuses the profile; here
 /// the stricter action wins.
-fn specific_first(a: &Rule<'_>, b: &Rule<'_>) -> Ordering {
+fn specific_first(a: &Rule<'_>, b: &Rule<'_>, width: u64) -> Ordering {
     for (a, b) in a.conditions.iter().zip(b.conditions.iter()) {
-        let order = Reverse(place(a)).cmp(&Reverse(place(b)));
+        let order = Reverse(place(a, width)).cmp(&Reverse(place(b, width)));
         if order.is_ne() {
             return order;
         }
@@ -142,11 +168,12 @@ fn specific_first(a: &Rule<'_>, b: &Rule<'_>) -> Ordering {
 }
 
 /// Larger is earlier.
-fn place(condition: &Condition) -> (u8, u8, u64, u64) {
+fn place(condition: &Condition, width: u64) -> (u8, u8, u64, u64) {
+    let value = condition.value & width;
     let (class, value) = match condition.operator {
-        Operator::Eq | Operator::Ne | Operator::MaskedEq => (3, condition.value),
-        Operator::Le | Operator::Lt => (2, !condition.value),
-        Operator::Ge | Operator::Gt => (1, condition.value),
+        Operator::Eq | Operator::Ne | Operator::MaskedEq => (3, value),
+        Operator::Le | Operator::Lt => (2, !value),
+        Operator::Ge | Operator::Gt => (1, value),
     };
     (condition.argument, class, value, condition.mask)
 }
@@ -164,23 +191,20 @@ impl Multiplexers {
         Some(Self { socketcall: number("socketcall")?, ipc: number("ipc")? })
     }
 
-    /// The entry's rule for a call's way through its multiplexer.
+    /// The multiplexer of a call and the condition under which it is that call, if the entry's rule is
+    /// to hold there too.
     ///
-    /// Conditions cannot be looked at there. So a condition that makes the profile stricter is taken
-    /// to hold, and one that makes it milder is taken not to.
-    fn push<'p>(&self, numbered: &mut Vec<(u32, Rule<'p>)>, call: Syscall, entry: &Entry, default: Action) {
-        let Some((number, which, mask)) = self.way(call) else { return };
+    /// The entry's own conditions cannot be looked at there. So one that makes the profile stricter is
+    /// taken to hold, and one that makes it milder is taken not to.
+    fn way(&self, call: Syscall, entry: &Entry, default: Action) -> Option<(u32, Condition)> {
+        let (number, value, mask) = self.place(call)?;
         let unconditional = entry.alternatives.iter().any(Vec::is_empty);
-        if !unconditional && entry.action.severity() >= default.severity() {
-            return;
-        }
-        let way = Condition { argument: 0, operator: Operator::MaskedEq, value: which, mask };
-        let conditions = Cow::Owned(vec![way]);
-        numbered.push((number, Rule { entry: entry.index, action: entry.action, conditions }));
+        let holds = unconditional || entry.action.severity() < default.severity();
+        holds.then_some((number, Condition { argument: 0, operator: Operator::MaskedEq, value, mask }))
     }
 
     /// The multiplexer's number, the value of its first argument and the bits of that which count.
-    fn way(&self, call: Syscall) -> Option<(u32, u64, u64)> {
+    fn place(&self, call: Syscall) -> Option<(u32, u64, u64)> {
         // linux/net.h, SYS_*, and linux/ipc.h.
         let (ipc, which) = match call.name() {
             "socket" => (false, 1),

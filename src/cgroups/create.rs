@@ -14,7 +14,7 @@ use super::devices::{List, Rules};
 use super::plan::Plan;
 use super::record::{Directory, Record, Version};
 use super::write::{Write, open_at, read_at, write_at};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::{bpf, xattr};
 
 /// Marks a parent that we made only because a cgroupsPath leads through it. Whichever container
@@ -244,7 +244,7 @@ fn devices_matter() -> Result<bool> {
     }
 }
 
-fn open_root(mountpoint: &Path) -> Result<OwnedFd> {
+pub(super) fn open_root(mountpoint: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(AT_FDCWD, mountpoint, flags, Mode::empty())
         .map_err(|errno| Error::syscall(format!("open({mountpoint:?}, PATH|DIRECTORY)"), errno))
@@ -357,7 +357,7 @@ fn open_tasks(fd: BorrowedFd<'_>, path: &Path) -> Result<TasksFile> {
 }
 
 /// Brings a v1 devices list from what it is to what it shall be.
-fn write_list(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+pub(super) fn write_list(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let target = rules.list()?;
     let text = read_at(fd, "devices.list")
         .map_err(|errno| Error::syscall(format!("read({:?})", path.join("devices.list")), errno))?;
@@ -393,24 +393,52 @@ fn write_rule(fd: &OwnedFd, rule: &str) -> Result<(), (&'static str, Errno)> {
     nix::unistd::write(fd, rule.as_bytes()).map(drop).map_err(|errno| ("write", errno))
 }
 
-/// Loads the filter and attaches it to a v2 cgroup that has none.
+/// Loads the filter and attaches it to a v2 cgroup that has none of ours.
 fn attach_filter(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let program = match bpf::load_device_filter(&rules.program()) {
-        Ok(program) => program,
-        Err(Errno::EPERM | Errno::EACCES) if !devices_matter()? => return Ok(()),
-        Err(errno) => {
-            return Err(Error::syscall("bpf(PROG_LOAD, CGROUP_DEVICE)", errno)
-                .remedy("the device filter needs CAP_BPF and a kernel with CONFIG_CGROUP_BPF")
-                .context("apply linux.resources.devices"));
+    load_filter(rules, |program| {
+        bpf::attach_device_filter(fd, program, None).map_err(|errno| {
+            Error::syscall(format!("bpf(PROG_ATTACH, {path:?}, CGROUP_DEVICE|ALLOW_MULTI)"), errno)
+        })
+    })
+}
+
+/// Puts a new filter in the place of ours. Those of others (systemd's DeviceAllow=) stay: all must
+/// allow an access. There is no moment without a filter: one is exchanged by the kernel, and where it
+/// cannot do that (before Linux 5.6) the old one goes only when the new one is there.
+pub(super) fn replace_filter(rules: &Rules, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    load_filter(rules, |program| {
+        let call = |what: &str| format!("bpf({what}, {path:?}, CGROUP_DEVICE)");
+        let ours = bpf::device_filters(fd).map_err(|errno| Error::syscall(call("PROG_QUERY"), errno))?;
+        let exchanged = match ours.as_slice() {
+            [one] => bpf::attach_device_filter(fd, program, Some(one.as_fd())),
+            _ => Err(Errno::EINVAL),
+        };
+        match exchanged {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(Error::syscall(call("PROG_ATTACH"), errno)),
         }
-    };
-    match bpf::attach_device_filter(fd, program.as_fd(), None) {
+        bpf::attach_device_filter(fd, program, None)
+            .map_err(|errno| Error::syscall(call("PROG_ATTACH"), errno))?;
+        for old in ours {
+            bpf::detach_device_filter(fd, old.as_fd())
+                .map_err(|errno| Error::syscall(call("PROG_DETACH"), errno))?;
+        }
+        Ok(())
+    })
+}
+
+/// Loads the filter and hands it to `attach`. Where the kernel refuses either and nobody could open
+/// the host's devices anyway, there is no filter.
+fn load_filter(rules: &Rules, attach: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+    let loaded = bpf::load_device_filter(&rules.program()).map_err(|errno| {
+        Error::syscall("bpf(PROG_LOAD, CGROUP_DEVICE)", errno)
+            .remedy("the device filter needs CAP_BPF and a kernel with CONFIG_CGROUP_BPF")
+    });
+    match loaded.and_then(|program| attach(program.as_fd())) {
         Ok(()) => Ok(()),
-        Err(Errno::EPERM | Errno::EACCES) if !devices_matter()? => Ok(()),
-        Err(errno) => {
-            Err(Error::syscall(format!("bpf(PROG_ATTACH, {path:?}, CGROUP_DEVICE|ALLOW_MULTI)"), errno))
-                .context("apply linux.resources.devices")
-        }
+        Err(error) if refused(&error) && !devices_matter()? => Ok(()),
+        Err(error) => Err(error.context("apply linux.resources.devices")),
     }
 }
 

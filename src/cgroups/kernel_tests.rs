@@ -271,6 +271,163 @@ fn no_process_limit_of_zero_stops_init() {
     assert_eq!(read(&f.record, "pids", "pids.max"), "0");
 }
 
+fn resources(json: &str) -> oci_spec::runtime::LinuxResources {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn an_update_reaches_the_kernel_in_either_direction() {
+    if !controllers(&["memory", "cpu", "cpuset", "pids"]) {
+        return;
+    }
+    let f = fixture("/berth-test-update", DOCKER);
+    f.plan.create().unwrap();
+    let limit = |memory: u64, quota: u64| {
+        resources(&format!(
+            r#"{{"memory":{{"limit":{memory},"swap":{memory}}},"cpu":{{"quota":{quota},"period":{quota}}},"pids":{{"limit":7}}}}"#
+        ))
+    };
+    let (memory, quota) = match f.record.version() {
+        Version::V1 => ("memory.memsw.limit_in_bytes", "cpu.cfs_quota_us"),
+        Version::V2 => ("memory.max", "cpu.max"),
+    };
+    for (bytes, time) in [(1 << 30, 400_000), (1 << 25, 20_000), (1 << 28, 1_000_000)] {
+        f.record.update(&limit(bytes, time), &mut Vec::new()).unwrap();
+        assert_eq!(read(&f.record, "memory", memory), bytes.to_string());
+        assert!(read(&f.record, "cpu", quota).starts_with(&time.to_string()));
+    }
+    assert_eq!(read(&f.record, "pids", "pids.max"), "7");
+}
+
+#[test]
+fn a_refused_update_changes_nothing() {
+    if !controllers(&["memory", "cpu", "cpuset", "pids"]) {
+        return;
+    }
+    let f = fixture("/berth-test-rollback", DOCKER);
+    f.plan.create().unwrap();
+    let files = [
+        ("memory", "memory.limit_in_bytes"),
+        ("memory", "memory.memsw.limit_in_bytes"),
+        ("cpu", "cpu.shares"),
+        ("cpu", "cpu.cfs_quota_us"),
+        ("cpu", "cpu.cfs_period_us"),
+        ("pids", "pids.max"),
+        ("cpuset", "cpuset.cpus"),
+    ];
+    let v2_files = [
+        ("memory", "memory.max"),
+        ("memory", "memory.swap.max"),
+        ("cpu", "cpu.weight"),
+        ("cpu", "cpu.max"),
+        ("pids", "pids.max"),
+        ("cpuset", "cpuset.cpus"),
+    ];
+    let files: &[_] = if f.record.version() == Version::V1 { &files } else { &v2_files };
+    let all = || files.iter().map(|(c, name)| read(&f.record, c, name)).collect::<Vec<_>>();
+    let before = all();
+    for round in 1..=50u64 {
+        let json = format!(
+            r#"{{"memory":{{"limit":{},"swap":{}}},"cpu":{{"shares":{},"quota":{},"period":50000,"cpus":"4000"}},"pids":{{"limit":{round}}}}}"#,
+            round << 22,
+            round << 23,
+            2 + round,
+            1000 * round
+        );
+        let error = f.record.update(&resources(&json), &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("set linux.resources.cpu.cpus"), "{error}");
+        assert_eq!(all(), before, "round {round}");
+    }
+}
+
+#[test]
+fn a_memory_limit_below_the_use_is_refused_with_the_numbers() {
+    if !controllers(&["memory"]) {
+        return;
+    }
+    let f = fixture("/berth-test-shrink", r#"{"memory":{"limit":268435456,"swap":268435456}}"#);
+    let cgroup = f.plan.create().unwrap();
+    // The shell holds 64 MiB of anonymous memory in a variable.
+    let mut child = spawn(&cgroup, "x=$(head -c 67108864 /dev/zero | tr '\\0' x); sleep 600");
+    let usage = if f.record.version() == Version::V1 { "memory.usage_in_bytes" } else { "memory.current" };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while f.record.pids().unwrap().len() < 2
+        || read(&f.record, "memory", usage).parse::<u64>().unwrap() < 1 << 26
+    {
+        assert!(Instant::now() < deadline, "the shell does not fill its memory");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let small = r#"{"memory":{"limit":16777216,"swap":16777216}}"#;
+    let error = f.record.update(&resources(small), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("16777216"), "{error}");
+    let checked = r#"{"memory":{"limit":16777216,"swap":268435456,"checkBeforeUpdate":true}}"#;
+    let error = f.record.update(&resources(checked), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("bytes are in use and checkBeforeUpdate"), "{error}");
+    assert!(child.try_wait().unwrap().is_none(), "nothing was killed");
+    f.record.kill(libc::SIGKILL).unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn figures_are_read() {
+    if !root() {
+        return;
+    }
+    let f = fixture("/berth-test-stats", "{}");
+    let cgroup = f.plan.create().unwrap();
+    spawn(&cgroup, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").wait().unwrap();
+    let stats = f.record.stats().unwrap();
+    assert!(stats.cpu.usage.total > 1_000_000, "{:?}", stats.cpu);
+    if f.record.version() == Version::V1 {
+        assert!(!stats.cpuset.cpus.is_empty() && stats.memory.usage.max > 0, "{stats:?}");
+    } else if stats.cpu.psi.is_none() {
+        eprintln!("this kernel has no pressure files");
+    }
+}
+
+#[test]
+fn running_out_of_memory_is_told() {
+    if !controllers(&["memory"]) {
+        return;
+    }
+    let f = fixture("/berth-test-oom", r#"{"memory":{"limit":33554432,"swap":33554432}}"#);
+    let cgroup = f.plan.create().unwrap();
+    let mut source = f.record.oom_source().unwrap();
+    assert!(!matches!(source.take().unwrap(), OomEvent::Oom(_)));
+    spawn(&cgroup, "x=$(head -c 134217728 /dev/zero | tr '\\0' x) 2>/dev/null").wait().unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&source);
+    let mut poll = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut poll, 5000u16).unwrap(), 1);
+    assert!(matches!(source.take().unwrap(), OomEvent::Oom(1..)));
+}
+
+#[test]
+fn devices_can_be_updated() {
+    if !root() {
+        return;
+    }
+    let f = fixture("/berth-test-devices-update", "{}");
+    let cgroup = f.plan.create().unwrap();
+    let opens = || {
+        let script =
+            "d=$(mktemp -d); cd $d; mknod kmsg c 1 11; (: < kmsg) 2>/dev/null; s=$?; rm -r $d; exit $s";
+        spawn(&cgroup, script).wait().unwrap().success()
+    };
+    for round in 0..3 {
+        assert!(!opens(), "round {round}");
+        let allow = r#"{"devices":[{"allow":true,"type":"c","major":1,"minor":11,"access":"rw"}]}"#;
+        f.record.update(&resources(allow), &mut Vec::new()).unwrap();
+        assert!(opens(), "round {round}");
+        f.record
+            .update(&resources(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#), &mut Vec::new())
+            .unwrap();
+    }
+    if f.record.version() == Version::V2 {
+        let fd = cgroup.clone_into().unwrap();
+        assert_eq!(crate::sys::bpf::device_filters(fd).unwrap().len(), 1);
+    }
+}
+
 /// Not an assertion but a figure: `cargo test --lib cgroups -- --ignored --nocapture time`.
 #[test]
 #[ignore = "prints figures"]

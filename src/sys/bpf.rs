@@ -4,7 +4,7 @@
 //! the end of the struct that an older header knows (runc#5403), and zeroed bytes that an older kernel
 //! does not know are accepted.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -15,11 +15,15 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
+
+/// What tells our programs from those of others, such as systemd's; `bpftool prog` shows it.
+const NAME: &[u8] = b"berth_devices";
 
 /// One eBPF instruction, `struct bpf_insn` of linux/bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +116,8 @@ fn try_load(program: &[Instruction]) -> nix::Result<OwnedFd> {
         .u32(4, count)
         .pointer(8, program.as_ptr())
         .pointer(16, c"Apache-2.0".as_ptr());
-    // `bpftool prog` shows this name; kernels before 4.15 do not know the field, nor this program type.
-    attributes.0[48..61].copy_from_slice(b"berth_devices");
+    // Kernels before 4.15 do not know the field, nor this program type.
+    attributes.0[48..48 + NAME.len()].copy_from_slice(NAME);
     // SAFETY: the instructions are `count` live structs in the kernel's layout, and the licence is a
     // NUL-terminated string; the kernel only reads both.
     owned(unsafe { attributes.call(BPF_PROG_LOAD) }?)
@@ -154,7 +158,7 @@ pub fn detach_device_filter(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
     unsafe { attributes.call(BPF_PROG_DETACH) }.map(drop)
 }
 
-/// The device filters that are attached to this very cgroup (not its parents'), as descriptors.
+/// Our device filters that are attached to this very cgroup (not its parents'), as descriptors.
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN (to list) or CAP_SYS_ADMIN (to open by id).
@@ -174,11 +178,29 @@ pub fn device_filters(cgroup: BorrowedFd<'_>) -> nix::Result<Vec<OwnedFd>> {
         let mut attributes = Attributes::new().u32(0, *id);
         // SAFETY: this command takes no pointers.
         match unsafe { attributes.call(BPF_PROG_GET_FD_BY_ID) } {
-            Ok(fd) => programs.push(owned(fd)?),
+            Ok(fd) => {
+                let program = owned(fd)?;
+                if is_ours(program.as_fd())? {
+                    programs.push(program);
+                }
+            }
             // Detached since the query.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
     Ok(programs)
+}
+
+fn is_ours(program: BorrowedFd<'_>) -> nix::Result<bool> {
+    // `struct bpf_prog_info`; larger than any kernel's, for the reason at the top of this file.
+    let mut info = [0u64; 64];
+    let mut attributes =
+        Attributes::new().fd(0, program.as_raw_fd()).u32(4, 512).pointer(8, info.as_mut_ptr());
+    // SAFETY: the kernel writes at most the 512 bytes of `info`. The pointers in it are zero, so that
+    // it writes nothing else.
+    unsafe { attributes.call(BPF_OBJ_GET_INFO_BY_FD) }?;
+    // char name[16] at byte 64.
+    let name: Vec<u8> = info[8..10].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Ok(name.strip_prefix(NAME).is_some_and(|rest| rest.iter().all(|byte| *byte == 0)))
 }

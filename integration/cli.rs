@@ -218,6 +218,7 @@ fn pid_file_of_run() {
     let file = container.pid_file();
     let running = container.run_in_background(&["--pid-file", file.to_str().expect("path")]);
     running.await_stdout("ready");
+    assert!(program::await_condition(|| file.exists()));
     assert_eq!(container.state()["pid"], container.pid());
     container.kill("KILL");
     running.wait();

@@ -9,6 +9,7 @@ mod engines_bundles;
 mod fds;
 mod harness;
 mod hooks;
+mod invalid;
 mod lifecycle;
 mod logs;
 mod mounts;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     harness::runner::main(&[
         ("lifecycle", lifecycle::TESTS),
         ("engines_bundles", engines_bundles::TESTS),
+        ("invalid", invalid::TESTS),
         ("regression", regression::TESTS),
         ("namespaces", namespaces::TESTS),
         ("userns", userns::TESTS),

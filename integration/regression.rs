@@ -323,28 +323,26 @@ fn cve_2024_21626_working_directory_through_a_descriptor() {
     }
 }
 
-fn core_pattern() -> String {
-    fs::read_to_string("/proc/sys/kernel/core_pattern").expect("core_pattern")
-}
-
+/// The published attack names core_pattern; the hostname of the container's own namespace harms nobody where it works.
 fn cve_2025_31133_dev_null_is_not_null() {
-    let before = core_pattern();
-    let bundle = Bundle::new()
+    let container = Bundle::new()
         .without_mount("/dev")
         .without_mount("/dev/pts")
         .without_mount("/dev/shm")
         .without_mount("/dev/mqueue")
-        .symlink("/proc/sys/kernel/core_pattern", "/dev/null")
-        .set("/linux/maskedPaths", json!(["/proc/timer_list"]));
-    refused_or(bundle, &["stat:/proc/timer_list", "report"], |report| {
-        let stat = report.probe("stat:/proc/timer_list");
-        assert_eq!(
-            (&stat["type"], &stat["major"], &stat["minor"]),
-            (&json!("c"), &json!(1), &json!(3)),
-            "what masks it"
-        );
-    });
-    assert_eq!(core_pattern(), before);
+        .symlink("/proc/sys/kernel/hostname", "/dev/null")
+        .set("/linux/maskedPaths", json!(["/proc/timer_list"]))
+        .steps(&["stat:/proc/timer_list", "read:/proc/sys/kernel/hostname", "report"])
+        .container();
+    let done = container.run();
+    if done.code() == 1 {
+        return;
+    }
+    let done = done.ok();
+    let report = Report::parse(&done.stdout());
+    let stat = report.probe("stat:/proc/timer_list");
+    assert_eq!((&stat["type"], &stat["major"], &stat["minor"]), (&json!("c"), &json!(1), &json!(3)), "what masks it");
+    assert_eq!(report.probe("read:/proc/sys/kernel/hostname"), "berth-test");
 }
 
 /// /dev of the image, with a terminal, and a console that points elsewhere.

@@ -136,6 +136,8 @@ fn with_a_user_and_groups() {
 
 fn masks_and_readonly_paths() {
     let report = mapped()
+        // proc_sys(5): without it the file's mode says no before the mount does.
+        .capabilities(&["bounding", "effective", "permitted"], &["CAP_NET_ADMIN"])
         .set("/linux/maskedPaths", json!(["/proc/kcore", "/proc/timer_list", "/sys/firmware"]))
         .set("/linux/readonlyPaths", json!(["/proc/sys", "/proc/bus"]))
         .report_after(&[

@@ -251,19 +251,25 @@ impl Listing {
         Self(lines)
     }
 
-    /// Fails where anything differs and stays different: other programs of the machine come and go.
-    #[track_caller]
-    pub fn assert_unchanged(&self, after: &str) {
+    /// What differs now and stays different for two seconds: other programs of the machine come and go.
+    pub fn changes(&self) -> Vec<String> {
         let mut difference = Vec::new();
         for _ in 0..20 {
+            super::program::reap_orphans();
             let now = Self::take();
             difference = now.0.symmetric_difference(&self.0).cloned().collect();
             if difference.is_empty() {
-                return;
+                break;
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        panic!("{after}: changed the host: {difference:#?}");
+        difference
+    }
+
+    #[track_caller]
+    pub fn assert_unchanged(&self, after: &str) {
+        let changes = self.changes();
+        assert!(changes.is_empty(), "{after}: changed the host: {changes:#?}");
     }
 }
 

@@ -41,7 +41,7 @@ fn unknown_type_is_refused() {
 }
 
 fn soft_above_hard_is_refused() {
-    Bundle::new().set("/process/rlimits", json!([limit("RLIMIT_NOFILE", 200, 100)])).refused("RLIMIT_NOFILE");
+    Bundle::new().set("/process/rlimits", json!([limit("RLIMIT_NOFILE", 200, 100)])).refused("rlimits");
 }
 
 fn hard_limit_above_ours() {

@@ -217,7 +217,10 @@ impl Bundle {
     }
 
     pub fn write(&self) {
-        fs::write(self.path.join("config.json"), self.config.to_string()).expect("config.json");
+        // By rename: another command of the test may be reading it.
+        let fresh = self.path.join("config.json.new");
+        fs::write(&fresh, self.config.to_string()).expect("config.json");
+        fs::rename(fresh, self.path.join("config.json")).expect("config.json");
     }
 }
 

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn named(result: libc::c_long) -> Result<i64, String> {
     Errno::result(result).map_err(|errno| format!("{errno:?}"))
@@ -150,3 +151,25 @@ pub fn fork_bomb(count: usize) -> (usize, String) {
     }
     (children.len(), stopped)
 }
+
+static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Whether SIGPIPE was ignored when the program was executed.
+pub fn pipe_was_ignored() -> bool {
+    PIPE_WAS_IGNORED.load(Ordering::Relaxed)
+}
+
+extern "C" fn record_pipe_action() {
+    // SAFETY: with no new action sigaction only writes the old one, into memory that outlives the call.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let result = libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action);
+        PIPE_WAS_IGNORED.store(result == 0 && action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    }
+}
+
+/// Runs before main and before Rust's runtime, which ignores SIGPIPE itself.
+// SAFETY: the C runtime calls each entry of this section once, as a function of this type.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static RECORD_PIPE_ACTION: extern "C" fn() = record_pipe_action;

@@ -34,7 +34,7 @@ pub fn report(probes: &Map<String, Value>) -> Value {
             "inheritable": hex("CapInh"), "permitted": hex("CapPrm"), "effective": hex("CapEff"),
             "bounding": hex("CapBnd"), "ambient": hex("CapAmb"),
         },
-        "signals": { "blocked": hex("SigBlk"), "ignored": hex("SigIgn") },
+        "signals": { "blocked": hex("SigBlk"), "ignored": hex("SigIgn"), "pipe_ignored_at_start": kernel::pipe_was_ignored() },
         "no_new_privs": field("NoNewPrivs"),
         "seccomp": field("Seccomp"),
         "seccomp_filters": field("Seccomp_filters"),
@@ -128,11 +128,13 @@ fn mounts() -> Value {
 
 fn descriptors() -> Value {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Value::Null };
-    let own = format!("/proc/{}/fd", std::process::id());
     let open: Map<String, Value> = entries
         .flatten()
         .map(|entry| (entry.file_name().to_string_lossy().into_owned(), link(entry.path())))
-        .filter(|(_, target)| target.as_deref() != Some(&own))
+        // The directory that is being read; the pid in its name may be that of another pid namespace's view.
+        .filter(|(_, target)| {
+            !target.as_deref().is_some_and(|target| target.starts_with("/proc/") && target.ends_with("/fd"))
+        })
         .map(|(fd, target)| (fd, json!(target)))
         .collect();
     open.into()

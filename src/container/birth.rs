@@ -60,6 +60,7 @@ impl Born {
 /// # Errors
 /// The bundle is wrong, the id is in use, or the host refuses something; nothing is left behind.
 pub fn bear(host: &Host, id: &str, options: &CreateOptions, start: Start) -> Result<Born> {
+    host.root.check_id(id)?;
     let planned = plan::make(host, id, options, start)?;
     let (dir, lock) = host.root.claim(id)?;
     let record = planned.record(id);
@@ -131,7 +132,8 @@ impl Birth<'_> {
         self.record.cgroup = cgroup.record().clone();
         let (parent, to_parent) = sync::channel()?;
 
-        let side = clone_into(namespaces, &mut joined, cgroup.clone_into())?;
+        let side = clone_into(namespaces, &mut joined, cgroup.clone_into())
+            .map_err(|error| namespaces.explain(error))?;
         let Side::Parent { child, in_cgroup } = side else {
             // The lock belongs to the open file, which the clone has copied: were ours left open, the
             // container would stay locked for as long as init waits to be started.

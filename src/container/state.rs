@@ -101,6 +101,14 @@ impl StateRoot {
         Self { path }
     }
 
+    /// Whether `id` may name a container: asked before anything else is looked at.
+    ///
+    /// # Errors
+    /// It is malformed.
+    pub fn check_id(&self, id: &str) -> Result<()> {
+        check_id(id)
+    }
+
     /// Makes the directory of a new container and locks it.
     ///
     /// # Errors

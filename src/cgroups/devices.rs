@@ -178,7 +178,7 @@ impl Rules {
     /// The filter for cgroup v2.
     pub fn program(&self) -> Vec<Instruction> {
         let rules = self.effective();
-        let mut program = Vec::with_capacity(5 + rules.len() * 7 + 2);
+        let mut program = Vec::with_capacity(7 + rules.len() * 14 + 5);
         program.extend(prologue());
         for rule in &rules {
             append(&mut program, rule);
@@ -313,67 +313,94 @@ impl List {
     }
 }
 
-// The program. Registers: r1 the context (struct bpf_cgroup_dev_ctx: access << 16 | kind, major,
-// minor), r2 the kind, r3 the kinds of access that no rule has decided yet, r4 major, r5 minor,
-// r0 the verdict (1 allow, 0 deny with EPERM).
+// The program has no branches: for the kernel's verifier each conditional jump is a state to keep and a
+// path to walk again, which made loading the filter of an ordinary container cost 0.5 ms, a tenth of its
+// start. Every rule is arithmetic on masks instead.
+//
+// Registers: r1 the context (struct bpf_cgroup_dev_ctx: access << 16 | kind, major, minor), r3 the kinds
+// of access that no rule has decided yet, r4 the kind, r5 the major, r6 the minor, r7 the kinds of access
+// that were denied, r0 and r2 scratch; at the end r0 is the verdict (1 allow, 0 deny with EPERM).
 const LDX_W: u8 = 0x61;
-const RSH_K: u8 = 0x77;
+const ADD_K: u8 = 0x07;
 const AND_K: u8 = 0x57;
+const AND_X: u8 = 0x5f;
+const OR_X: u8 = 0x4f;
+const XOR_X: u8 = 0xaf;
+/// On 32 bits, so that an immediate of 2^31 and above is not sign-extended.
+const XOR32_K: u8 = 0xa4;
+const RSH_K: u8 = 0x77;
+const ARSH_K: u8 = 0xc7;
 const MOV_K: u8 = 0xb7;
 const MOV_X: u8 = 0xbf;
-const JEQ_K: u8 = 0x15;
-const JNE_K: u8 = 0x55;
-/// On 32 bits, so that an immediate of 2^31 and above is not sign-extended (kernel 5.1).
-const JNE32_K: u8 = 0x56;
 const EXIT: u8 = 0x95;
 
-const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers, offset, immediate }
+const fn instruction(code: u8, registers: u8, immediate: i32) -> Instruction {
+    Instruction { code, registers, offset: 0, immediate }
 }
 
-fn prologue() -> [Instruction; 6] {
+const fn load(registers: u8, offset: i16) -> Instruction {
+    Instruction { code: LDX_W, registers, offset, immediate: 0 }
+}
+
+fn prologue() -> [Instruction; 7] {
     [
-        instruction(LDX_W, 0x13, 0, 0), // r3 = access << 16 | kind
-        instruction(MOV_X, 0x32, 0, 0), // r2 = r3
-        instruction(AND_K, 0x02, 0, 0xffff),
-        instruction(RSH_K, 0x03, 0, 16),
-        instruction(LDX_W, 0x14, 4, 0), // r4 = major
-        instruction(LDX_W, 0x15, 8, 0), // r5 = minor
+        load(0x13, 0), // r3 = access << 16 | kind
+        instruction(MOV_X, 0x34, 0),
+        instruction(AND_K, 0x04, 0xffff),
+        instruction(RSH_K, 0x03, 16),
+        load(0x15, 4),
+        load(0x16, 8),
+        instruction(MOV_K, 0x07, 0),
     ]
 }
 
-fn verdict(allow: bool) -> [Instruction; 2] {
-    [instruction(MOV_K, 0x00, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0)]
+/// What no rule has decided is denied or allowed; r0 = 1 if nothing is denied.
+fn verdict(default_allow: bool) -> Vec<Instruction> {
+    let mut end = Vec::with_capacity(6);
+    if !default_allow {
+        end.push(instruction(OR_X, 0x37, 0));
+    }
+    end.extend([
+        instruction(MOV_X, 0x70, 0),
+        instruction(ADD_K, 0x00, -1), // below zero only if r7 was zero
+        instruction(RSH_K, 0x00, 63),
+        instruction(EXIT, 0, 0),
+    ]);
+    end
 }
 
-/// One rule: jump over it if the device is another one, else decide the kinds of access it names.
+/// One rule: r0 becomes the kinds of access that it decides, all of r3 or none of it.
 fn append(program: &mut Vec<Instruction>, rule: &Rule) {
-    let mut body = Vec::with_capacity(5);
-    let access = i32::from(rule.access.0);
-    if rule.access != Access::ALL {
-        if rule.allow {
-            // Go on with what is left; when nothing is, all of it was allowed.
-            body.push(instruction(AND_K, 0x03, 0, !access));
-            body.push(instruction(JNE_K, 0x03, 2, 0));
-        } else {
-            body.push(instruction(MOV_X, 0x30, 0, 0)); // r0 = r3
-            body.push(instruction(AND_K, 0x00, 0, access));
-            body.push(instruction(JEQ_K, 0x00, 2, 0));
-        }
-    }
-    body.extend(verdict(rule.allow));
     let conditions = [
-        rule.device.kind.map(|kind| (0x02, kind as u32)),
-        rule.device.major.map(|major| (0x04, major)),
-        rule.device.minor.map(|minor| (0x05, minor)),
+        rule.device.kind.map(|kind| (0x40, kind as u32)),
+        rule.device.major.map(|major| (0x50, major)),
+        rule.device.minor.map(|minor| (0x60, minor)),
     ];
     let conditions: Vec<_> = conditions.into_iter().flatten().collect();
     for (index, (register, value)) in conditions.iter().enumerate() {
-        // At most 2 + 5 instructions: always within an i16.
-        let over = i16::try_from(conditions.len() - 1 - index + body.len()).unwrap_or(i16::MAX);
-        program.push(instruction(JNE32_K, *register, over, value.cast_signed()));
+        // Zero exactly if it is the rule's; r0 gathers what differs.
+        let scratch = if index == 0 { 0x00 } else { 0x02 };
+        program.push(instruction(MOV_X, register | scratch, 0));
+        program.push(instruction(XOR32_K, scratch, value.cast_signed()));
+        if index > 0 {
+            program.push(instruction(OR_X, 0x20, 0));
+        }
     }
-    program.extend(body);
+    if conditions.is_empty() {
+        program.push(instruction(MOV_X, 0x30, 0));
+    } else {
+        // Zero becomes all ones, anything else (it has at most 32 bits) zero.
+        program.push(instruction(ADD_K, 0x00, -1));
+        program.push(instruction(ARSH_K, 0x00, 63));
+        program.push(instruction(AND_X, 0x30, 0));
+    }
+    if rule.access != Access::ALL {
+        program.push(instruction(AND_K, 0x00, rule.access.0.into()));
+    }
+    if !rule.allow {
+        program.push(instruction(OR_X, 0x07, 0));
+    }
+    program.push(instruction(XOR_X, 0x03, 0));
 }
 
 #[cfg(test)]

@@ -9,26 +9,25 @@ fn run(program: &[Instruction], kind: Kind, major: u32, minor: u32, access: u8) 
         let Instruction { code, registers: names, offset, immediate } = program[at];
         let (dst, src) = (usize::from(names & 0xf), usize::from(names >> 4));
         let wide = i64::from(immediate).cast_unsigned();
-        let mut jump = false;
         match code {
             LDX_W => {
                 assert_eq!(src, 1, "loads are from the context");
                 registers[dst] = u64::from(context[usize::try_from(offset).unwrap() / 4]);
             }
-            RSH_K => registers[dst] >>= wide,
+            ADD_K => registers[dst] = registers[dst].wrapping_add(wide),
             AND_K => registers[dst] &= wide,
+            AND_X => registers[dst] &= registers[src],
+            OR_X => registers[dst] |= registers[src],
+            XOR_X => registers[dst] ^= registers[src],
+            XOR32_K => registers[dst] = (registers[dst] ^ wide) & 0xffff_ffff,
+            RSH_K => registers[dst] >>= wide,
+            ARSH_K => registers[dst] = (registers[dst].cast_signed() >> wide).cast_unsigned(),
             MOV_K => registers[dst] = wide,
             MOV_X => registers[dst] = registers[src],
-            JEQ_K => jump = registers[dst] == wide,
-            JNE_K => jump = registers[dst] != wide,
-            JNE32_K => jump = registers[dst] & 0xffff_ffff != wide & 0xffff_ffff,
             EXIT => return registers[0] == 1,
             _ => panic!("unknown instruction {code:#x}"),
         }
         at += 1;
-        if jump {
-            at = at.checked_add_signed(offset.into()).unwrap();
-        }
     }
 }
 
@@ -120,8 +119,8 @@ fn duplicates_of_the_defaults_cost_nothing() {
     let bare = rules("[]").program().len();
     let docker = rules(DOCKER).program().len();
     // 5:1 is the only rule of Docker's list that the defaults do not decide; 10:229's denial is
-    // decided by nothing else but only takes what nobody gave.
-    assert!(docker <= bare + 10, "{docker} against {bare}");
+    // decided by nothing else but only takes what nobody gave. A rule is at most 13 instructions.
+    assert!(docker <= bare + 2 * 13, "{docker} against {bare}");
 }
 
 #[test]

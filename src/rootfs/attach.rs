@@ -160,7 +160,9 @@ impl Root {
             (false, true) => Symlinks::NotLast,
             (false, false) => Symlinks::Follow,
         };
-        let target = inroot::find_or_make(self.fd(), path, symlinks, missing)?;
+        let target = inroot::find_or_make(self.fd(), path, symlinks, missing).map_err(|error| {
+            if ordinary { error.remedy("it must be mounted on an ordinary directory") } else { error }
+        })?;
         // A symlink of the image may lead into /proc from anywhere; the plan saw only the letters.
         if !target.made && !path.starts_with("/proc") {
             let magic = fstatfs(&target.fd).call(|| format!("fstatfs({path:?})"))?.filesystem_type();

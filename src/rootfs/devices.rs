@@ -189,7 +189,12 @@ fn check_node(parent: &OwnedFd, name: &Path, node: &Node) -> Result<()> {
 
 fn mismatch(node: &Node) -> Error {
     let (major, minor) = (libc::major(node.device), libc::minor(node.device));
-    Error::invalid(format!("what is there is not the {:?} {major}:{minor} that is asked for", node.kind))
+    let asked = match node.kind {
+        SFlag::S_IFBLK => format!("block device {major}:{minor}"),
+        SFlag::S_IFIFO => "fifo".to_owned(),
+        _ => format!("character device {major}:{minor}"),
+    };
+    Error::invalid(format!("what is there is not the {asked} that is asked for"))
 }
 
 fn is_node(stat: &FileStat, node: &Node) -> bool {

@@ -86,9 +86,11 @@ impl Covers<'_> {
 
     fn mask_directory(&mut self, target: &OwnedFd) -> Result<()> {
         if let Some(empty) = &self.empty {
-            let tree = mount::open_tree(empty.as_fd(), c"", Clone::One, true);
-            let tree = tree.call(|| "open_tree(empty tmpfs, CLONE)".into())?;
-            return mount::move_mount(tree.as_fd(), target.as_fd()).call(|| "move_mount".into());
+            return match mount::open_tree(empty.as_fd(), c"", Clone::One, true) {
+                Ok(tree) => mount::move_mount(tree.as_fd(), target.as_fd()).call(|| "move_mount".into()),
+                Err(Errno::ENOSYS) => self.mask_directory_here(target),
+                Err(errno) => Err(Error::syscall("open_tree(empty tmpfs, CLONE)", errno)),
+            };
         }
         match self.empty_tmpfs() {
             Ok(tree) => {

@@ -49,7 +49,10 @@ fn open_here(bind: &mut Bind, propagation: Option<u64>) -> Result<()> {
     // The copy is a peer of the host's mount, where the child's own copies are not.
     if let Some(propagation) = propagation {
         let attributes = Attributes { propagation, ..Attributes::default() };
-        mount::mount_setattr(tree.as_fd(), true, &attributes).call(|| "mount_setattr(propagation)".into())?;
+        match mount::mount_setattr(tree.as_fd(), true, &attributes) {
+            Err(Errno::ENOSYS) if bind.idmap.is_none() => return Ok(()),
+            result => result.call(|| "mount_setattr(propagation)".into())?,
+        }
     }
     if let Some(idmap) = &bind.idmap {
         idmap.apply(tree.as_fd())?;

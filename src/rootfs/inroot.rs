@@ -357,7 +357,7 @@ mod tests {
             find(fixture.root.as_fd(), Path::new("/link"), Symlinks::NotLast).unwrap(),
             fixture.walk("/link", Symlinks::NotLast, None).unwrap(),
         ] {
-            assert_eq!(fstat(&fd.unwrap()).unwrap().st_mode & libc::S_IFMT, libc::S_IFLNK);
+            assert_eq!(fstat(fd.unwrap()).unwrap().st_mode & libc::S_IFMT, libc::S_IFLNK);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The integration suite: real containers, seen from inside by a payload and from outside by the host's files.
 #![allow(missing_docs)]
+// All of it is tests; without libtest clippy cannot know.
+#![allow(clippy::expect_used)]
 
 mod capabilities;
 mod cgroups;

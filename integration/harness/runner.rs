@@ -58,10 +58,10 @@ enum Outcome {
 /// The runner, or in the child one test.
 pub fn main(files: Files) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, layout, name] = args.as_slice() {
-        if flag == "--child" {
-            return child(files, layout, name);
-        }
+    if let [flag, layout, name] = args.as_slice()
+        && flag == "--child"
+    {
+        return child(files, layout, name);
     }
     let options = match parse(args) {
         Ok(options) => options,
@@ -260,10 +260,10 @@ fn sweep_orphans() -> String {
     }
     for pid in host::zombies_of_this_process() {
         // A test that has just ended is waited for by its own thread.
-        if !tests.contains(&pid.as_raw()) {
-            if let Err(errno) = nix::sys::wait::waitpid(pid, None) {
-                left += &format!("wait for {pid}: {errno}\n");
-            }
+        if !tests.contains(&pid.as_raw())
+            && let Err(errno) = nix::sys::wait::waitpid(pid, None)
+        {
+            left += &format!("wait for {pid}: {errno}\n");
         }
     }
     left
@@ -286,10 +286,10 @@ fn sweep(own: &Path) -> String {
         left += &format!("mounts left: {mounts:?}\n");
         host::detach_mounts_below(own);
     }
-    if host::mounts_below(own).is_empty() {
-        if let Err(error) = fs::remove_dir_all(own) {
-            left += &format!("remove {}: {error}\n", own.display());
-        }
+    if host::mounts_below(own).is_empty()
+        && let Err(error) = fs::remove_dir_all(own)
+    {
+        left += &format!("remove {}: {error}\n", own.display());
     }
     left
 }
@@ -397,11 +397,11 @@ fn child(files: Files, layout: &str, name: &str) -> ExitCode {
         return ExitCode::FAILURE;
     };
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
-    if layout == "cgroup2" {
-        if let Err(errno) = mount_cgroup2() {
-            println!("a private cgroup2 at /sys/fs/cgroup: {errno}");
-            return ExitCode::FAILURE;
-        }
+    if layout == "cgroup2"
+        && let Err(errno) = mount_cgroup2()
+    {
+        println!("a private cgroup2 at /sys/fs/cgroup: {errno}");
+        return ExitCode::FAILURE;
     }
     let result = catch_unwind(AssertUnwindSafe(test.run));
     let left = processes_left();

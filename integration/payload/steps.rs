@@ -71,10 +71,10 @@ fn signals(operand: &str) -> SigSet {
 }
 
 fn raise(operand: &str) {
-    if let Ok(signal) = Signal::from_str(operand) {
-        if let Err(errno) = nix::sys::signal::kill(nix::unistd::getpid(), signal) {
-            eprintln!("payload: raise {signal}: {errno}");
-        }
+    if let Ok(signal) = Signal::from_str(operand)
+        && let Err(errno) = nix::sys::signal::kill(nix::unistd::getpid(), signal)
+    {
+        eprintln!("payload: raise {signal}: {errno}");
     }
 }
 

@@ -73,6 +73,6 @@ for youki in "${YOUKI:-}" "$(command -v youki || true)" /opt/youki/bin/youki; do
     if [ -x "$youki" ]; then ln -sfn "$youki" "$peers/youki"; break; fi
 done
 for peer in runc crun youki; do
-    [ -x "$peers/$peer" ] && echo "$peer: $("$peers/$peer" --version | head -n 1)"
+    [ -x "$peers/$peer" ] && echo "$peer: $("$peers/$peer" --version | sed -n 1p)"
 done
 exit 0

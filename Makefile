@@ -11,7 +11,6 @@ DESTDIR ?=
 TRIPLE  := $(shell uname -m)-unknown-linux-gnu
 CARGO   ?= cargo
 RELEASE := target/$(TRIPLE)/release
-TESTS    = $(shell $(CARGO) test --locked --test integration --no-run 2>&1 | sed -n 's|.*Executable integration/main.rs (\(.*\))|\1|p')
 
 # What the tests must not pass over. Set to 0 to let tests skip on a machine that lacks something.
 export BERTH_TEST_STRICT ?= 1
@@ -68,9 +67,11 @@ vm-test: vm-test-v2 vm-test-v1 ## the integration suite in a booted Debian with 
 
 # Not phony: make would not match a pattern for a phony name; no file has these names.
 vm-test-%: build
-	tests="$(TESTS)"; payload="$(TRIPLE)/debug/payload"; \
-	BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-8} BERTH="$(CURDIR)/target/berth" BERTH_TEST_PAYLOAD="$(CURDIR)/target/$$payload" \
-	integration/vm/run $* --file "$$tests" --file target/berth --file "target/$$payload" -- "$(CURDIR)/$$tests --layout host"
+	$(CARGO) test --locked --test integration --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
+	@suite=$$(sed -n 's|.*Executable integration/main.rs (\(.*\))|\1|p' target/tests.log); \
+	payload=target/$(TRIPLE)/debug/payload; \
+	BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-8} BERTH="$(CURDIR)/target/berth" BERTH_TEST_PAYLOAD="$(CURDIR)/$$payload" \
+	integration/vm/run $* --file "$$suite" --file target/berth --file "$$payload" -- "$(CURDIR)/$$suite --layout host"
 
 ##@ Measure
 

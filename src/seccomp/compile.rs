@@ -75,12 +75,12 @@ fn section(profile: &Profile, arch: Architecture, assembler: &mut Assembler) -> 
     let x32 = if arch == Architecture::X86_64 { rules(Architecture::X32) } else { None };
     let mut ranges = Ranges::default();
     match &own {
-        Some(own) => ranges.fill(0, arch, own, profile.default),
+        Some(own) => ranges.fill(0, own, profile.default),
         None => ranges.push(0, Verdict::Return(BAD_ARCHITECTURE)),
     }
     if arch == Architecture::X86_64 {
         match &x32 {
-            Some(x32) => ranges.fill(X32_BIT, Architecture::X32, x32, profile.default),
+            Some(x32) => ranges.fill(X32_BIT, x32, profile.default),
             None => {
                 ranges.push(X32_BIT, Verdict::Return(BAD_ARCHITECTURE));
                 // The x32 bit is set in it by accident.
@@ -104,11 +104,9 @@ impl<'r> Ranges<'r> {
     }
 
     /// All numbers from `start` on, by the rules of one architecture.
-    fn fill(&mut self, start: u32, arch: Architecture, rules: &'r Rules<'r>, default: Action) {
+    fn fill(&mut self, start: u32, rules: &'r Rules<'r>, default: Action) {
         let mut next = start;
-        if rules.newest.is_some() && matches!(arch, Architecture::S390 | Architecture::S390x) {
-            // A number above 255 comes in a register behind svc 0, and stays 0 when the kernel does
-            // not know it (arch/s390/kernel/syscall.c); no real call is numbered 0.
+        if next == 0 && rules.is_newer(next) {
             self.push(next, Verdict::Return(Action::ENOSYS));
             next += 1;
         }
@@ -125,7 +123,8 @@ impl<'r> Ranges<'r> {
     /// The numbers from `start` to before `end` that no entry names: the default for those that the
     /// profile's author could have named, ENOSYS behind.
     fn unnamed(&mut self, start: u32, end: Option<u32>, rules: &Rules<'_>, default: Action) {
-        self.push(start, Verdict::Return(rules.unnamed(start, default)));
+        let first = if rules.is_newer(start) { Action::ENOSYS } else { default };
+        self.push(start, Verdict::Return(first));
         if let Some(unknown) = rules.newest.map(|newest| newest.saturating_add(1))
             && start < unknown
             && end.is_none_or(|end| unknown < end)

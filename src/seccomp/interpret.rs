@@ -1,6 +1,6 @@
 //! An interpreter of the classic BPF that seccomp allows: what would the kernel answer?
 
-use super::arch::Architecture;
+use super::arch::{Architecture, X32_BIT};
 use super::assemble::code;
 use super::compile::{ARGUMENTS, NUMBER, TOKEN};
 use super::profile::Action;
@@ -19,6 +19,16 @@ pub struct Call {
 }
 
 impl Call {
+    /// Whose number it is: x32 and x86_64 have one token, and the kernel tells their calls apart by the
+    /// number.
+    pub fn abi(&self) -> Architecture {
+        match self.arch {
+            Architecture::X86_64 | Architecture::X32 if self.number >= X32_BIT => Architecture::X32,
+            Architecture::X32 => Architecture::X86_64,
+            other => other,
+        }
+    }
+
     fn word(&self, offset: u32) -> Option<u32> {
         match offset {
             NUMBER => Some(self.number),

@@ -11,6 +11,7 @@
 pub mod arch;
 mod assemble;
 mod compile;
+pub mod explain;
 pub mod interpret;
 pub mod profile;
 mod rules;

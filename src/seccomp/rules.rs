@@ -44,6 +44,9 @@ pub(super) struct Rules<'p> {
     rules: Vec<Rule<'p>>,
     /// The largest number that the profile knows, if unknown calls above it are to get ENOSYS.
     pub newest: Option<u32>,
+    /// On s390 a number above 255 comes in a register behind svc 0, and stays 0 when the kernel does
+    /// not know it (arch/s390/kernel/syscall.c); no real call is numbered 0.
+    zero_is_unknown: bool,
 }
 
 impl<'p> Rules<'p> {
@@ -69,7 +72,8 @@ impl<'p> Rules<'p> {
             }
             calls.push((same[0].0, start..rules.len()));
         }
-        Self { calls, rules, newest }
+        let zero_is_unknown = matches!(arch, Architecture::S390 | Architecture::S390x);
+        Self { calls, rules, newest, zero_is_unknown }
     }
 
     /// The numbers that the profile decides, ascending.
@@ -83,9 +87,16 @@ impl<'p> Rules<'p> {
         })
     }
 
-    /// What is done with a number that no entry names.
-    pub fn unnamed(&self, number: u32, default: Action) -> Action {
-        if self.newest.is_some_and(|newest| number > newest) { Action::ENOSYS } else { default }
+    /// The rules that are tried for a number, in their order; `None` if no entry names it.
+    pub fn of_number(&self, number: u32) -> Option<&[Rule<'p>]> {
+        let place = self.calls.binary_search_by_key(&number, |call| call.0).ok()?;
+        Some(&self.rules[self.calls[place].1.clone()])
+    }
+
+    /// Whether a number that no entry names stands for a call that the profile's author cannot have
+    /// known.
+    pub fn is_newer(&self, number: u32) -> bool {
+        self.newest.is_some_and(|newest| number > newest || self.zero_is_unknown && number == 0)
     }
 }
 

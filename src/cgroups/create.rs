@@ -13,6 +13,7 @@ use super::controllers;
 use super::devices::{List, Rules};
 use super::plan::Plan;
 use super::record::{Directory, Record, Version};
+use super::systemd;
 use super::write::{Write, open_at, read_at, write_at};
 use crate::error::{Code, Error, Result};
 use crate::sys::{bpf, xattr};
@@ -108,7 +109,8 @@ impl Cgroup {
 }
 
 impl Plan {
-    /// Makes the cgroup with its limits, empty.
+    /// Makes the cgroup with its limits, empty. With the systemd driver only the v1 directories that
+    /// systemd does not make; [`Plan::begin`] does the rest.
     ///
     /// A hierarchy in which we may not create (EACCES, EPERM, EROFS: an unprivileged caller, or
     /// read-only cgroupfs in a container) is left out, unless a limit was asked of it.
@@ -120,7 +122,7 @@ impl Plan {
         let mut made = Vec::new();
         let result = self.create_all(&mut made);
         if result.is_err() {
-            let record = Record { directories: made, ..self.record.clone() };
+            let record = Record { directories: made, unit: None, ..self.record.clone() };
             // Nothing has run in them, so that this does not wait. The first error is the one to tell.
             if let Err(error) = record.remove(std::time::Duration::ZERO) {
                 return result.map_err(|first| first.context(format!("(and then: {error})")));
@@ -138,6 +140,9 @@ impl Plan {
             late: self.late.clone(),
         };
         for directory in &self.record.directories {
+            if self.scope.is_some() && systemd::manages(directory) {
+                continue;
+            }
             let path = directory.host_path();
             let (fd, new) = match self.make(directory) {
                 Ok(made) => made,
@@ -161,7 +166,7 @@ impl Plan {
     }
 
     /// Makes the directory, and its parents where they are missing; whether it is new.
-    fn make(&self, directory: &Directory) -> Result<(OwnedFd, bool)> {
+    pub(super) fn make(&self, directory: &Directory) -> Result<(OwnedFd, bool)> {
         let root = open_root(&directory.mountpoint)?;
         // Nearly always the parents are there. One that another container leaves at this moment can
         // vanish under us; it cannot go on for ever, because each round another container has to end.
@@ -194,7 +199,7 @@ impl Plan {
     }
 
     /// Applies the limits and the device filter that belong to this hierarchy.
-    fn limit(&self, directory: &Directory, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    pub(super) fn limit(&self, directory: &Directory, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
         for write in &self.writes {
             if self.belongs(write, directory) {
                 write.apply(fd, path)?;

@@ -305,12 +305,61 @@ impl List {
         granted.chain(missing(self, current).into_iter().map(|rule| (revoke, rule))).collect()
     }
 
+    /// The list as systemd's DeviceAllow; [`None`] when everything is allowed. `groups` is the text of
+    /// /proc/devices.
+    ///
+    /// # Errors
+    /// systemd has no words for it: exceptions from "everything", or a minor number of any major.
+    pub fn for_systemd(&self, groups: &str) -> Result<Option<Vec<(String, String)>>> {
+        let inexpressible = |device: &Device, access: &Access| {
+            let denied = if self.allow { "not " } else { "" };
+            Error::unsupported(format!(
+                "linux.resources.devices: {denied}{device} {access} has no form in systemd"
+            ))
+            .remedy("leave out --systemd-cgroup, or list the devices one by one")
+        };
+        if self.allow {
+            return match self.exceptions.iter().next() {
+                None => Ok(None),
+                Some((device, access)) => Err(inexpressible(device, access)),
+            };
+        }
+        let mut allowed = Vec::with_capacity(self.exceptions.len());
+        for (device, access) in &self.exceptions {
+            let kind = if device.kind == Some(Kind::Block) { "block" } else { "char" };
+            let name = match (device.major, device.minor) {
+                (None, None) => format!("{kind}-*"),
+                (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+                (Some(major), None) => match driver(groups, kind, major) {
+                    Some(driver) => format!("{kind}-{driver}"),
+                    // No driver has this major, so there is no device to allow.
+                    None => continue,
+                },
+                (None, Some(_)) => return Err(inexpressible(device, access)),
+            };
+            allowed.push((name, access.to_string()));
+        }
+        Ok(Some(allowed))
+    }
+
     /// Whether `rule` (as written to devices.allow) is there only because every container has it.
     pub fn is_default(rule: &str) -> bool {
         DEFAULTS.iter().any(|&(major, minor, kind, access)| {
             rule == format!("{} {access}", Device { kind: Some(kind), major, minor })
         })
     }
+}
+
+/// The name that /proc/devices gives to a major number.
+fn driver(groups: &str, kind: &str, major: u32) -> Option<String> {
+    let section = match kind {
+        "char" => groups.split("Block devices:").next()?,
+        _ => groups.split("Block devices:").nth(1)?,
+    };
+    section.lines().find_map(|line| {
+        let (number, name) = line.trim().split_once(' ')?;
+        (number.parse() == Ok(major)).then(|| name.trim().to_owned())
+    })
 }
 
 // The program has no branches: for the kernel's verifier each conditional jump is a state to keep and a

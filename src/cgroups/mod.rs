@@ -30,6 +30,7 @@ mod plan;
 mod record;
 mod remove;
 pub mod stats;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -38,9 +39,12 @@ mod write;
 
 #[cfg(test)]
 mod kernel_tests;
+#[cfg(test)]
+mod systemd_tests;
 
 pub use create::{Cgroup, TasksFile};
 pub use layout::Layout;
 pub use oom::{OomEvent, OomSource};
 pub use plan::{Driver, Plan, plan};
 pub use record::{Directory, Record, Version};
+pub use systemd::Start;

@@ -1,15 +1,18 @@
 //! What will be created and written, worked out before anything is touched.
 
-use oci_spec::runtime::Linux;
+use std::path::Path;
+
+use oci_spec::runtime::{Linux, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use super::devices::Rules;
 use super::layout::Layout;
 use super::path::place;
 use super::record::{Directory, Record, Version};
+use super::systemd::{self, Scope, Unit, user_manager};
 use super::write::Write;
 use super::{v1, v2};
-use crate::error::{Error, Result};
+use crate::error::{Call, Error, Result};
 
 /// Who makes the cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +35,12 @@ pub struct Plan {
     /// Writes that would refuse the container's first process: `pids.max` 0 on v2.
     pub(super) late: Vec<Write>,
     pub(super) devices: Rules,
+    /// With the systemd driver.
+    pub(super) scope: Option<Scope>,
 }
 
-/// Plans the cgroup of container `id`. Pure.
+/// Plans the cgroup of container `id`. Pure, but for the names of drivers that the systemd driver reads
+/// from /proc/devices.
 ///
 /// # Errors
 /// A value that is out of range or has no counterpart on this host's cgroup version, and a wanted
@@ -56,19 +62,12 @@ pub fn plan(
         (Some(resources), Version::V2) => v2::writes(resources, warnings)?,
         (Some(resources), Version::V1) => v1::writes(resources, warnings)?,
     };
-    let mut record = Record { driver, version, directories: Vec::new() };
-    match driver {
-        Driver::Cgroupfs => {}
-        Driver::Systemd => {
-            return Err(Error::unsupported("the systemd cgroup driver is not there yet")
-                .remedy("leave out --systemd-cgroup"));
+    let mut record = Record { driver, version, directories: Vec::new(), unit: None };
+    if driver == Driver::Disabled {
+        if let Some(write) = writes.first() {
+            warnings.push(format!("{} and other limits are ignored: cgroups are disabled", write.field));
         }
-        Driver::Disabled => {
-            if let Some(write) = writes.first() {
-                warnings.push(format!("{} and other limits are ignored: cgroups are disabled", write.field));
-            }
-            return Ok(Plan { record, writes: Vec::new(), late: Vec::new(), devices });
-        }
+        return Ok(Plan { record, writes: Vec::new(), late: Vec::new(), devices, scope: None });
     }
     if version == Version::V1 {
         refuse_unmounted(&writes, layout)?;
@@ -77,13 +76,26 @@ pub fn plan(
             return Err(unmounted("devices", "linux.resources.devices"));
         }
     }
+    let scope = match driver {
+        Driver::Systemd => Some(scope(cgroups_path, id, resources, &devices, version)?),
+        Driver::Cgroupfs | Driver::Disabled => None,
+    };
     for hierarchy in layout.v1.iter().chain(layout.unified.as_ref()) {
+        let path = match &scope {
+            None => place(cgroups_path, id, hierarchy, version == Version::V2)?,
+            Some(scope) if scope.unit.user => {
+                let uid = nix::unistd::geteuid().as_raw();
+                user_manager(hierarchy.own.as_deref(), uid).join(scope.unit.path()?)
+            }
+            Some(scope) => scope.unit.path()?,
+        };
         record.directories.push(Directory {
             names: hierarchy.names.clone(),
             mountpoint: hierarchy.mountpoint.clone(),
-            path: place(cgroups_path, id, hierarchy, version == Version::V2)?,
+            path,
         });
     }
+    record.unit = scope.as_ref().map(|scope| scope.unit.clone());
     if let (true, Some(write)) = (record.directories.is_empty(), writes.first()) {
         return Err(unmounted(&write.controller, &write.field));
     }
@@ -92,7 +104,28 @@ pub fn plan(
     let refuses_init =
         |write: &Write| version == Version::V2 && write.file == "pids.max" && write.value == "0";
     let late = writes.extract_if(.., |write| refuses_init(write)).collect();
-    Ok(Plan { record, writes, late, devices })
+    Ok(Plan { record, writes, late, devices, scope })
+}
+
+/// The scope that systemd shall make. Without root it is the caller's own systemd.
+fn scope(
+    cgroups_path: Option<&Path>,
+    id: &str,
+    resources: Option<&LinuxResources>,
+    devices: &Rules,
+    version: Version,
+) -> Result<Scope> {
+    let user = !nix::unistd::geteuid().is_root();
+    let mut properties = match resources {
+        Some(resources) => systemd::properties::limits(resources, version)?,
+        None => Vec::new(),
+    };
+    // A user's systemd may filter no devices, and has no need to.
+    if !user {
+        let groups = std::fs::read_to_string("/proc/devices").call(|| "read(/proc/devices)".into())?;
+        properties.extend(systemd::properties::devices(devices, version, &groups)?);
+    }
+    Ok(Scope { unit: Unit::new(cgroups_path, id, user)?, id: id.to_owned(), properties })
 }
 
 /// On v1 a controller that is not mounted cannot be had.

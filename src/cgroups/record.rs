@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Driver;
+use super::systemd::Unit;
 use super::write::read_at;
 use crate::error::{Call, Error, Result};
 
@@ -66,6 +67,9 @@ pub struct Record {
     pub(super) driver: Driver,
     pub(super) version: Version,
     pub(super) directories: Vec<Directory>,
+    /// With the systemd driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unit: Option<Unit>,
 }
 
 impl Record {

@@ -29,7 +29,7 @@ impl Record {
         let deadline = Instant::now() + timeout;
         // The unified hierarchy can be waited for, and when it is empty the others are, too.
         let (unified, others): (Vec<_>, Vec<_>) = self.directories.iter().partition(|d| d.is_unified());
-        let mut result = Ok(());
+        let mut result = self.stop_unit(deadline);
         for directory in unified.into_iter().chain(others) {
             let removed = remove_directory(directory, deadline)
                 .with_context(|| format!("remove cgroup {}", directory.host_path().display()));

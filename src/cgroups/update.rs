@@ -11,9 +11,11 @@ use super::controllers;
 use super::create::{replace_filter, write_list};
 use super::devices::Rules;
 use super::record::{Record, Version};
+use super::systemd::message::Property;
+use super::systemd::properties;
 use super::write::{Otherwise, Write, read_at, write_at};
 use super::{v1, v2};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Call, Code, Context, Error, Result};
 
 /// One value that is to change, with the one to go back to.
 struct Change {
@@ -49,8 +51,11 @@ impl Record {
         for change in &pending {
             change.refuse_overfull(check_only)?;
         }
+        let properties = self.unit_properties(resources, rules.as_ref())?;
         let mut done: Vec<Change> = Vec::with_capacity(pending.len());
+        // systemd takes all properties or none, so it goes after the files, which can be set back.
         let result = apply_all(&mut pending, &mut done)
+            .and_then(|()| self.update_unit(&properties))
             .and_then(|()| rules.map_or(Ok(()), |rules| self.replace_devices(&rules)));
         let Err(error) = result else { return Ok(()) };
         // Backwards, so that each step leads to a state that the kernel has accepted before.
@@ -83,6 +88,17 @@ impl Record {
             rules.list()?;
         }
         Ok((writes, rules))
+    }
+
+    /// What systemd has to know, so that a daemon-reload does not set the old values back.
+    fn unit_properties(&self, resources: &LinuxResources, rules: Option<&Rules>) -> Result<Vec<Property>> {
+        let Some(unit) = &self.unit else { return Ok(Vec::new()) };
+        let mut list = properties::limits(resources, self.version)?;
+        if let Some(rules) = rules.filter(|_| !unit.user) {
+            let groups = std::fs::read_to_string("/proc/devices").call(|| "read(/proc/devices)".into())?;
+            list.extend(properties::devices(rules, self.version, &groups)?);
+        }
+        Ok(list)
     }
 
     /// Opens the directories, finds the files and reads the values that are there now.

@@ -1,0 +1,205 @@
+//! A connection to a systemd manager: synchronous, one call at a time.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::message::{Body, Call, Message, length, method_call};
+use crate::error::{self, Code, Error, Result};
+
+const MANAGER: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+
+/// How long systemd may take for one call or job. Its own default for starting a unit is 90 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// systemd's answer to a call that it refuses.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// `org.freedesktop.systemd1.NoSuchUnit`
+    pub name: String,
+    pub text: String,
+}
+
+/// A call's outcome that the caller may want to look at: systemd's refusals are not yet errors.
+pub(super) type Answer = std::result::Result<Vec<String>, Refusal>;
+
+pub(super) struct Bus {
+    stream: UnixStream,
+    serial: u32,
+    /// Connected to systemd itself, which has no bus names and sends its signals to everybody.
+    direct: bool,
+    /// Signals that came while we waited for a reply.
+    signals: VecDeque<Message>,
+}
+
+impl Bus {
+    /// Connects to the system's manager, or to the caller's own (`user`).
+    ///
+    /// systemd's own socket first: it saves the way through the bus daemon twice and works where
+    /// there is none; systemctl does the same as root.
+    pub fn connect(user: bool) -> Result<Self> {
+        let (direct, bus) = sockets(user)?;
+        let mut bus = match Self::open(&direct, true) {
+            Ok(connection) => return Ok(connection),
+            Err(_) => Self::open(&bus, false).map_err(|error| {
+                error.remedy("is systemd running here? without it leave out --systemd-cgroup")
+            })?,
+        };
+        bus.call(
+            &Call {
+                destination: Some("org.freedesktop.DBus"),
+                path: "/org/freedesktop/DBus",
+                interface: "org.freedesktop.DBus",
+                member: "Hello",
+            },
+            &Body::default(),
+        )?
+        .map_err(|refusal| refused("Hello", &refusal))?;
+        // Without a subscriber systemd sends no signals to the bus.
+        bus.manager("Subscribe", &Body::default())?.map_err(|refusal| refused("Subscribe", &refusal))?;
+        let rule = "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
+        bus.call(
+            &Call {
+                destination: Some("org.freedesktop.DBus"),
+                path: "/org/freedesktop/DBus",
+                interface: "org.freedesktop.DBus",
+                member: "AddMatch",
+            },
+            &Body::default().string(rule),
+        )?
+        .map_err(|refusal| refused("AddMatch", &refusal))?;
+        Ok(bus)
+    }
+
+    fn open(path: &Path, direct: bool) -> Result<Self> {
+        let stream = UnixStream::connect(path).map_err(|e| io(&format!("connect({path:?})"), &e))?;
+        let mut bus = Self { stream, serial: 0, direct, signals: VecDeque::new() };
+        bus.authenticate().map_err(|error| error.context(format!("authenticate at {path:?}")))?;
+        Ok(bus)
+    }
+
+    /// EXTERNAL: the socket's peer credentials are the proof.
+    fn authenticate(&mut self) -> Result<()> {
+        let uid = nix::unistd::geteuid().to_string();
+        let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.send(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            self.receive(&mut byte, Instant::now() + PATIENCE)?;
+            line.push(byte[0]);
+            if line.len() > 4096 {
+                return Err(Error::new(Code::Unsupported, "the answer to AUTH is no D-Bus line"));
+            }
+        }
+        if !line.starts_with(b"OK ") {
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            return Err(Error::new(Code::Unsupported, format!("AUTH EXTERNAL is refused: {line}")));
+        }
+        self.send(b"BEGIN\r\n")
+    }
+
+    /// Calls a method of systemd's manager.
+    pub fn manager(&mut self, member: &str, body: &Body) -> Result<Answer> {
+        let destination = (!self.direct).then_some(MANAGER);
+        self.call(&Call { destination, path: MANAGER_PATH, interface: MANAGER_INTERFACE, member }, body)
+    }
+
+    fn call(&mut self, call: &Call<'_>, body: &Body) -> Result<Answer> {
+        self.serial += 1;
+        let serial = self.serial;
+        self.send(&method_call(serial, call, body))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let message = self.next(deadline).map_err(|e| e.context(format!("call {}", call.member)))?;
+            match message.kind {
+                2 if message.reply_to == serial => return Ok(Ok(message.arguments)),
+                3 if message.reply_to == serial => {
+                    let text = message.arguments.into_iter().next().unwrap_or_default();
+                    return Ok(Err(Refusal { name: message.error, text }));
+                }
+                4 => self.signals.push_back(message),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until systemd is through with a job; its result, `done` if all is well.
+    pub fn job_result(&mut self, job: &str, deadline: Option<Instant>) -> Result<String> {
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        loop {
+            let message = match self.signals.pop_front() {
+                Some(message) => message,
+                None => self.next(deadline).map_err(|e| e.context("wait for systemd's job"))?,
+            };
+            // JobRemoved(u id, o job, s unit, s result)
+            if message.kind == 4
+                && message.member == "JobRemoved"
+                && let [_, removed, _, result, ..] = message.arguments.as_slice()
+                && removed == job
+            {
+                return Ok(result.clone());
+            }
+        }
+    }
+
+    fn next(&mut self, deadline: Instant) -> Result<Message> {
+        let mut header = [0; 16];
+        self.receive(&mut header, deadline)?;
+        let garbled = || Error::new(Code::Unsupported, "not a D-Bus message");
+        let length = length(&header).ok_or_else(garbled)?;
+        let mut bytes = vec![0; length];
+        bytes[..16].copy_from_slice(&header);
+        self.receive(&mut bytes[16..], deadline)?;
+        Message::parse(&bytes).ok_or_else(garbled)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes).map_err(|e| io("write to systemd", &e))
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        self.stream.set_read_timeout(Some(left)).map_err(|e| io("setsockopt(RCVTIMEO)", &e))?;
+        self.stream.read_exact(buffer).map_err(|e| match e.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+                Error::new(Code::Unsupported, "systemd does not answer").remedy("see systemctl list-jobs")
+            }
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::new(Code::Unsupported, "systemd closed the connection").remedy("try again")
+            }
+            _ => io("read from systemd", &e),
+        })
+    }
+}
+
+fn io(call: &str, error: &std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(errno) => Error::syscall(call, nix::errno::Errno::from_raw(errno)),
+        None => Error::new(Code::Kernel, format!("{call}: {error}")),
+    }
+}
+
+/// A refusal that is an error.
+pub(super) fn refused(member: &str, refusal: &Refusal) -> error::Error {
+    Error::new(Code::Unsupported, format!("systemd refuses {member}: {} ({})", refusal.text, refusal.name))
+}
+
+/// systemd's own socket, and the bus's.
+fn sockets(user: bool) -> Result<(PathBuf, PathBuf)> {
+    if !user {
+        return Ok(("/run/systemd/private".into(), "/run/dbus/system_bus_socket".into()));
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).ok_or_else(|| {
+        Error::unsupported("XDG_RUNTIME_DIR is not set, so the user's systemd cannot be found")
+            .remedy("log in with a session (loginctl enable-linger), or leave out --systemd-cgroup")
+    })?;
+    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").unwrap_or_default();
+    let named = address.strip_prefix("unix:path=").and_then(|rest| rest.split([',', ';']).next());
+    let bus = named.map_or_else(|| runtime.join("bus"), PathBuf::from);
+    Ok((runtime.join("systemd/private"), bus))
+}

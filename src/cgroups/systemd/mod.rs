@@ -1,0 +1,225 @@
+//! The systemd driver: a container is a transient scope.
+//!
+//! ```text
+//! Plan::create   v1: the directories of hierarchies that systemd does not manage
+//! clone3         init is born in our cgroup, goes on with its mounts
+//! Plan::begin    StartTransientUnit with init's pid; does not wait
+//!                … hooks, mounts …
+//! Start::finish  waits for the job; then limits and device filter in the scope's directories
+//! ```
+//!
+//! Until [`Start::finish`] has returned, init is without limits and must run nothing of the
+//! container's; a cgroup namespace is to be unshared only after it.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::create::Cgroup;
+use super::plan::{Driver, Plan};
+use super::record::{Directory, Record, Version};
+use super::write::write_at;
+use crate::error::{Code, Error, Result};
+use bus::{Bus, Refusal, refused};
+use message::{Body, Property};
+pub(super) use unit::{Unit, user_manager};
+
+mod bus;
+pub(super) mod message;
+pub(super) mod properties;
+mod unit;
+
+/// Properties that older systemds do not know (versions 236, 242, 244, 246). The kernel's files get the values
+/// from us anyway.
+const NEWER: [&str; 4] = ["CollectMode", "CPUQuotaPeriodUSec", "AllowedCPUs", "AllowedMemoryNodes"];
+
+/// What systemd v1 support makes directories for; the other hierarchies are ours.
+const MANAGED: [&str; 7] = ["cpu", "cpuacct", "memory", "blkio", "devices", "pids", "name=systemd"];
+
+/// Whether systemd makes this directory.
+pub(super) fn manages(directory: &Directory) -> bool {
+    directory.is_unified() || MANAGED.iter().any(|name| directory.has(name))
+}
+
+/// The part of a plan that systemd carries out.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub unit: Unit,
+    pub id: String,
+    pub properties: Vec<Property>,
+}
+
+/// A scope that systemd is making.
+pub struct Start<'a> {
+    plan: &'a Plan,
+    bus: Bus,
+    job: String,
+    pid: u32,
+}
+
+impl Plan {
+    /// Adds the `org.systemd.property.*` annotations. The cgroupfs driver has no use for them.
+    pub fn annotate(&mut self, annotations: &HashMap<String, String>) -> Result<()> {
+        let Some(scope) = &mut self.scope else { return Ok(()) };
+        for (key, value) in annotations {
+            if let Some(name) = key.strip_prefix("org.systemd.property.") {
+                let property = properties::annotation(name, value)?;
+                scope.properties.retain(|(name, _)| *name != property.0);
+                scope.properties.push(property);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks systemd for the scope with init in it; [`None`] with another driver. Does not wait.
+    ///
+    /// # Errors
+    /// systemd cannot be reached; a unit of that name is there; a property is refused.
+    pub fn begin(&self, pid: nix::unistd::Pid) -> Result<Option<Start<'_>>> {
+        let Some(scope) = &self.scope else { return Ok(None) };
+        let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
+        let mut bus = Bus::connect(scope.unit.user)?;
+        let intent = || format!("start {} in {}", scope.unit.name, scope.unit.slice);
+        let job = scope.start(&mut bus, self.record.version, pid).map_err(|error| error.context(intent()))?;
+        Ok(Some(Start { plan: self, bus, job, pid }))
+    }
+}
+
+impl Scope {
+    /// The job.
+    fn start(&self, bus: &mut Bus, version: Version, pid: u32) -> Result<String> {
+        let mut properties = properties::scope(&self.id, &self.unit.slice, version, pid);
+        // The later one of a name wins: limits over defaults, annotations over both.
+        properties.retain(|(name, _)| self.properties.iter().all(|(other, _)| other != name));
+        properties.extend_from_slice(&self.properties);
+        let mut answer = self.call(bus, &properties)?;
+        if let Err(refusal) = &answer {
+            if refusal.name.ends_with(".UnitExists") {
+                // A failed scope of a container that is no more; a living one stays and refuses again.
+                reset_failed(bus, &self.unit.name)?;
+                answer = self.call(bus, &properties)?;
+            } else if is_unknown_property(refusal) {
+                properties.retain(|(name, _)| !NEWER.contains(&name.as_str()));
+                answer = self.call(bus, &properties)?;
+            }
+        }
+        match answer {
+            Ok(arguments) => arguments
+                .into_iter()
+                .next()
+                .ok_or_else(|| Error::new(Code::Unsupported, "systemd's answer has no job")),
+            Err(refusal) if refusal.name.ends_with(".UnitExists") => {
+                Err(refused("StartTransientUnit", &refusal)
+                    .with_code(Code::Exists)
+                    .remedy(format!("systemctl stop {}, or use another linux.cgroupsPath", self.unit.name)))
+            }
+            Err(refusal) => Err(refused("StartTransientUnit", &refusal)),
+        }
+    }
+
+    fn call(&self, bus: &mut Bus, properties: &[Property]) -> Result<bus::Answer> {
+        let body = Body::default()
+            .string(&self.unit.name)
+            .string("replace")
+            .properties(properties)
+            .no_auxiliary_units();
+        bus.manager("StartTransientUnit", &body)
+    }
+}
+
+fn is_unknown_property(refusal: &Refusal) -> bool {
+    refusal.name.ends_with(".PropertyReadOnly") || refusal.name.ends_with(".UnknownProperty")
+}
+
+impl Start<'_> {
+    /// Waits until init is in its scope, then sets the limits and the device filter.
+    ///
+    /// # Errors
+    /// The job fails; the kernel refuses a value. The scope is left for [`Record::remove`].
+    pub fn finish(mut self) -> Result<Cgroup> {
+        let result = self.bus.job_result(&self.job, None)?;
+        if result != "done" {
+            let name = self.plan.scope.as_ref().map_or("the scope", |scope| scope.unit.name.as_str());
+            return Err(Error::new(Code::Unsupported, format!("systemd's job for {name} ended as {result}"))
+                .remedy(format!("see systemctl status {name}")));
+        }
+        let record = &self.plan.record;
+        for directory in record.directories.iter().filter(|directory| manages(directory)) {
+            let path = directory.host_path();
+            let fd = match directory.open()? {
+                Some(fd) => fd,
+                // v1: systemd was built or told (DefaultControllers) to leave this one alone.
+                None if record.version == Version::V1 && !directory.is_unified() => {
+                    let (fd, _) = self.plan.make(directory)?;
+                    let pid = self.pid.to_string();
+                    write_at(fd.as_fd(), "cgroup.procs", &pid).map_err(|(call, errno)| {
+                        Error::syscall(format!("{call}({:?}, {pid:?})", path.join("cgroup.procs")), errno)
+                    })?;
+                    fd
+                }
+                None if directory.is_unified() && record.version == Version::V1 => continue,
+                None => {
+                    let what = format!("systemd made no cgroup {}", path.display());
+                    return Err(Error::new(Code::State, what).remedy("has init died? see the log"));
+                }
+            };
+            self.plan.limit(directory, fd.as_fd(), &path)?;
+        }
+        let mut cgroup = record.open()?;
+        cgroup.late.clone_from(&self.plan.late);
+        Ok(cgroup)
+    }
+}
+
+impl Record {
+    /// Stops the scope and forgets that it failed. What is gone already is fine.
+    pub(super) fn stop_unit(&self, deadline: Instant) -> Result<()> {
+        let (Driver::Systemd, Some(unit)) = (self.driver, &self.unit) else { return Ok(()) };
+        let mut bus = Bus::connect(unit.user)?;
+        let body = Body::default().string(&unit.name).string("replace");
+        match bus.manager("StopUnit", &body)? {
+            Ok(arguments) => {
+                // The result does not matter: what counts is whether the directories can be removed.
+                if let Some(job) = arguments.first() {
+                    let patience = deadline.max(Instant::now() + Duration::from_secs(1));
+                    bus.job_result(job, Some(patience))?;
+                }
+            }
+            Err(refusal) if refusal.name.ends_with(".NoSuchUnit") => {}
+            Err(refusal) => return Err(refused("StopUnit", &refusal)),
+        }
+        reset_failed(&mut bus, &unit.name)
+    }
+
+    /// Tells systemd the new limits. Nothing to do with another driver.
+    pub(super) fn update_unit(&self, properties: &[Property]) -> Result<()> {
+        let (Driver::Systemd, Some(unit)) = (self.driver, &self.unit) else { return Ok(()) };
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let mut bus = Bus::connect(unit.user)?;
+        let set = |bus: &mut Bus, properties: &[Property]| {
+            // Runtime only: a container does not outlive the boot.
+            bus.manager(
+                "SetUnitProperties",
+                &Body::default().string(&unit.name).bool(true).properties(properties),
+            )
+        };
+        let mut answer = set(&mut bus, properties)?;
+        if answer.as_ref().is_err_and(is_unknown_property) {
+            let older: Vec<Property> =
+                properties.iter().filter(|(name, _)| !NEWER.contains(&name.as_str())).cloned().collect();
+            answer = set(&mut bus, &older)?;
+        }
+        answer.map(drop).map_err(|refusal| refused("SetUnitProperties", &refusal))
+    }
+}
+
+/// A unit that is not loaded has not failed.
+fn reset_failed(bus: &mut Bus, unit: &str) -> Result<()> {
+    match bus.manager("ResetFailedUnit", &Body::default().string(unit))? {
+        Ok(_) => Ok(()),
+        Err(refusal) if refusal.name.ends_with(".NoSuchUnit") => Ok(()),
+        Err(refusal) => Err(refused("ResetFailedUnit", &refusal)),
+    }
+}

@@ -347,14 +347,15 @@ fn a_memory_limit_below_the_use_is_refused_with_the_numbers() {
     }
     let f = fixture("/berth-test-shrink", r#"{"memory":{"limit":268435456,"swap":268435456}}"#);
     let cgroup = f.plan.create().unwrap();
-    // The shell holds 64 MiB of anonymous memory in a variable.
-    let mut child = spawn(&cgroup, "x=$(head -c 67108864 /dev/zero | tr '\\0' x); sleep 600");
+    // Without swap shared memory cannot be reclaimed, and it is charged to whoever wrote it.
+    let file = format!("/dev/shm/berth-test-{}", std::process::id());
+    let mut child = spawn(&cgroup, &format!("head -c 67108864 /dev/zero > {file}; sleep 600"));
     let usage = if f.record.version() == Version::V1 { "memory.usage_in_bytes" } else { "memory.current" };
     let deadline = Instant::now() + Duration::from_secs(20);
     while f.record.pids().unwrap().len() < 2
         || read(&f.record, "memory", usage).parse::<u64>().unwrap() < 1 << 26
     {
-        assert!(Instant::now() < deadline, "the shell does not fill its memory");
+        assert!(Instant::now() < deadline, "the shared memory is not charged");
         std::thread::sleep(Duration::from_millis(5));
     }
     let small = r#"{"memory":{"limit":16777216,"swap":16777216}}"#;
@@ -366,6 +367,7 @@ fn a_memory_limit_below_the_use_is_refused_with_the_numbers() {
     assert!(child.try_wait().unwrap().is_none(), "nothing was killed");
     f.record.kill(libc::SIGKILL).unwrap();
     child.wait().unwrap();
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

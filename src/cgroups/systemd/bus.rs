@@ -83,24 +83,20 @@ impl Bus {
     }
 
     /// EXTERNAL: the socket's peer credentials are the proof.
+    ///
+    /// BEGIN goes with it and no call before the answer, as systemd's own client does: systemd does not
+    /// wake up for a call that it reads together with BEGIN.
     fn authenticate(&mut self) -> Result<()> {
         let uid = nix::unistd::geteuid().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.send(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while !line.ends_with(b"\r\n") {
-            self.receive(&mut byte, Instant::now() + PATIENCE)?;
-            line.push(byte[0]);
-            if line.len() > 4096 {
-                return Err(Error::new(Code::Unsupported, "the answer to AUTH is no D-Bus line"));
-            }
+        self.send(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
+        // "OK ", a UUID of 32 digits, "\r\n"; signals may follow at once. Anything else is a refusal.
+        let mut answer = [0; 3];
+        self.receive(&mut answer, Instant::now() + PATIENCE)?;
+        if answer != *b"OK " {
+            return Err(Error::new(Code::Unsupported, "systemd refuses AUTH EXTERNAL"));
         }
-        if !line.starts_with(b"OK ") {
-            let line = String::from_utf8_lossy(&line).trim().to_owned();
-            return Err(Error::new(Code::Unsupported, format!("AUTH EXTERNAL is refused: {line}")));
-        }
-        self.send(b"BEGIN\r\n")
+        self.receive(&mut [0; 34], Instant::now() + PATIENCE)
     }
 
     /// Calls a method of systemd's manager.

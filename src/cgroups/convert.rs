@@ -9,10 +9,9 @@ use crate::error::{Error, Result};
 
 /// `cpu.shares` (2 to 262144, default 1024) as `cpu.weight` (1 to 10000, default 100). 0 is unset.
 ///
-/// The quadratic in log2 that runc, crun and systemd-based kubelets use since 2025
-/// (opencontainers/cgroups#20, containers/crun#1731, kubernetes KEP-2254's follow-up): it maps the
-/// minimum, the default and the maximum of one onto those of the other. The linear formula before it
-/// gave the default of 1024 shares a weight of 39.
+/// The quadratic in log2 that runc has since 2025 (`ConvertCPUSharesToCgroupV2Value` of
+/// opencontainers/cgroups): it maps the minimum, the default and the maximum of one onto those of the
+/// other. The linear formula before it gave the default of 1024 shares a weight of 39.
 pub fn cpu_weight(shares: u64) -> Option<u64> {
     match shares {
         0 => None,

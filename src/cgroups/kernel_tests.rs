@@ -247,13 +247,14 @@ fn a_missing_controller_is_named() {
     if !root() {
         return;
     }
-    let network = r#"{"network":{"classID":1}}"#;
-    let error = match try_plan("/berth-test-missing", network) {
-        Ok(plan) => plan.create().unwrap_err().to_string(),
-        Err(error) => error.to_string(),
-    };
+    let layout = Layout::detect().unwrap();
+    if layout.v1.iter().any(|hierarchy| hierarchy.has("net_cls")) {
+        eprintln!("skipped: this host lacks no controller that the spec has a field for");
+        return;
+    }
+    let error = try_plan("/berth-test-missing", r#"{"network":{"classID":1}}"#).unwrap_err().to_string();
     assert!(error.contains("network.classID") && error.contains("; "), "{error}");
-    if Layout::detect().unwrap().is_v2() {
+    if layout.is_v2() {
         let f = fixture("/berth-test-missing", r#"{"unified":{"nothing.max":"1"}}"#);
         let error = f.plan.create().unwrap_err().to_string();
         assert!(error.contains("enable the cgroup controller nothing"), "{error}");

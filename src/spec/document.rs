@@ -12,11 +12,11 @@ use oci_spec::runtime::{Capability, LinuxDeviceType, Process, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use serde_path_to_error::Segment;
 
+use super::locate::locate;
 use super::shape::{may_have_misplaced_array, misplaced_arrays};
 use super::tree::read;
-use super::validate::parse_semver;
+use super::validate::{is_cpu_list, parse_semver};
 use super::{CONFIG, Finding, VERSION, ValidateOptions, none_in, validate};
 use crate::error::{Error, Result};
 
@@ -24,7 +24,6 @@ use crate::error::{Error, Result};
 pub fn parse(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     let mut spec = match serde_json::from_slice::<Spec>(json) {
         Ok(spec) if !hides_absence(&spec) && !mentions_nul(json) && !may_have_misplaced_array(json) => spec,
-        Err(error) if is_final(&error) => return Err(unreadable(CONFIG, &error)),
         _ => parse_as_tree(json, warnings)?,
     };
     clear_empty_members(&mut spec);
@@ -89,20 +88,11 @@ fn parse_as_tree(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     spec.ok_or_else(|| Error::invalid(format!("{CONFIG}: is not a container's configuration")))
 }
 
-/// Whether the long way would say the same: it is not JSON, or has a member twice.
-fn is_final(error: &serde_json::Error) -> bool {
-    !error.is_data() || error.to_string().starts_with("duplicate field")
-}
-
-fn unreadable(file: &str, error: &serde_json::Error) -> Error {
-    Error::invalid(format!("{file}: {error}"))
-}
-
 fn tree(file: &str, json: &[u8]) -> Result<Value> {
     match read(json) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(Error::invalid(format!("{file}: must be a JSON object"))),
-        Err(error) => Err(unreadable(file, &error)),
+        Err(error) => Err(Error::invalid(format!("{file}: {error}"))),
     }
 }
 
@@ -160,7 +150,7 @@ fn adapt_process(process: &mut Value, warnings: &mut Vec<String>, document: &mut
         document.require_members("process.rlimits", rlimits, &["soft", "hard"], |_| true);
     }
     if let Some(Value::Object(affinity)) = members.get_mut("execCPUAffinity") {
-        affinity.retain(|_, list| list != "");
+        drop_wrong_cpu_lists(affinity, document);
     }
     if let Some(Value::Array(flags)) = process.pointer_mut("/scheduler/flags") {
         flags.iter_mut().for_each(rename_scheduler_flag);
@@ -182,6 +172,20 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<S
     }
 }
 
+/// oci-spec refuses such a list too, but once all of its object is read: the path would be the object's.
+fn drop_wrong_cpu_lists(affinity: &mut Map<String, Value>, document: &mut Document) {
+    affinity.retain(|name, list| match list.as_str() {
+        Some(list) if !list.is_empty() && !is_cpu_list(list) => {
+            let path = format!("process.execCPUAffinity.{name}");
+            document.add(&path, &format!("must be a list like 0-3,7, not {list:?}"));
+            false
+        }
+        // Go has "" where oci-spec has an absent value.
+        Some("") => false,
+        _ => true,
+    });
+}
+
 /// oci-spec derives two flags' names wrongly from their variants.
 fn rename_scheduler_flag(flag: &mut Value) {
     match flag.as_str() {
@@ -197,8 +201,8 @@ fn adapt_linux(linux: &mut Value, document: &mut Document) {
         document.require_members("linux.devices", devices, &["major", "minor"], has_number);
     }
     if let Some(Value::Object(rdt)) = linux.get_mut("intelRdt") {
-        rename(rdt, "enableCMT", "enableCmt");
-        rename(rdt, "enableMBM", "enableMbm");
+        rename_switch(rdt, "enableCMT", "enableCmt", document);
+        rename_switch(rdt, "enableMBM", "enableMbm", document);
     }
     let Some(Value::Object(resources)) = linux.get_mut("resources") else { return };
     // Absent is "leave it alone" and 0 is a limit; oci-spec has 0 for both.
@@ -223,9 +227,12 @@ fn clamp_to_i64(limit: &mut Value) {
     }
 }
 
-fn rename(members: &mut Map<String, Value>, from: &str, to: &str) {
-    if let Some(member) = members.remove(from) {
-        members.insert(to.into(), member);
+/// oci-spec derives these names wrongly; nobody shall read them in a path.
+fn rename_switch(rdt: &mut Map<String, Value>, from: &str, to: &str, document: &mut Document) {
+    let Some(switch) = rdt.remove(from) else { return };
+    match bool::deserialize(&switch) {
+        Ok(_) => drop(rdt.insert(to.into(), switch)),
+        Err(error) => document.add(&format!("linux.intelRdt.{from}"), &reword(&error.to_string())),
     }
 }
 
@@ -275,14 +282,17 @@ impl Document {
         // Each round removes or adds a member, so this ends; the bound is for a document of nothing
         // but errors, whose line nobody would read to its end.
         for _ in 0..64 {
-            let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
+            // Back to text, because the types are then read by the very code that `parse` tries first:
+            // a second `Deserializer` would double what is the largest part of the binary.
+            let json = serde_json::to_vec(value).ok()?;
+            let error = match serde_json::from_slice::<T>(&json) {
                 Ok(typed) => return Some(typed),
                 Err(error) => error,
             };
-            let steps: Vec<Step> = error.path().iter().map_while(Step::from).collect();
-            let message = error.into_inner().to_string();
+            let steps = locate(&json, &error);
+            let message = message(&error, walk(value, &steps));
             let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            self.add(&path(&steps), &reword(&message));
+            self.add(&path(&steps), &message);
             let mended = match missing {
                 Some(name) => fill_in(value, &steps, name) || self.remove(value, &steps),
                 None => self.remove(value, &steps),
@@ -394,14 +404,6 @@ pub(super) enum Step {
 }
 
 impl Step {
-    fn from(segment: &Segment) -> Option<Self> {
-        match segment {
-            Segment::Map { key } => Some(Self::Member(key.clone())),
-            Segment::Seq { index } => Some(Self::Element(*index)),
-            Segment::Enum { .. } | Segment::Unknown => None,
-        }
-    }
-
     fn append_to(&self, path: &mut String) {
         let result = match self {
             Self::Element(index) => write!(path, "[{index}]"),
@@ -413,7 +415,7 @@ impl Step {
     }
 }
 
-fn path(steps: &[Step]) -> String {
+pub(super) fn path(steps: &[Step]) -> String {
     let mut path = String::new();
     steps.iter().for_each(|step| step.append_to(&mut path));
     path
@@ -422,6 +424,20 @@ fn path(steps: &[Step]) -> String {
 /// Whether a member's name can stand in a path without quotes; sysctls and annotations have dots.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+/// What is wrong with the value that was found, without the position in a text that nobody has seen.
+fn message(error: &serde_json::Error, found: Option<&mut Value>) -> String {
+    // The place of an enum, of which serde_json says no more than that it is no value. All enums of the
+    // specification are strings.
+    if error.is_syntax()
+        && let Some(Err(error)) = found.map(|found| String::deserialize(&*found))
+    {
+        return reword(&error.to_string());
+    }
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    reword(text.strip_suffix(&position).unwrap_or(&text))
 }
 
 /// serde's message in the order in which people say it: what was expected, then what was found.

@@ -4,6 +4,7 @@
 //! can this kernel do that) is found out by those who use it.
 
 mod document;
+mod locate;
 mod shape;
 mod template;
 #[cfg(test)]
@@ -41,7 +42,7 @@ pub struct Loaded {
 /// One thing that is wrong with a config.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Where: `process.args[1]`.
+    /// Where: `process.args[1]`; empty for the document itself.
     pub path: String,
     /// The section of the runtime specification that says so, empty for the JSON itself.
     pub section: &'static str,
@@ -51,7 +52,10 @@ pub struct Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
         if !self.section.is_empty() {
             write!(f, " ({})", self.section)?;
         }

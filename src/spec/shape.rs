@@ -89,7 +89,7 @@ fn is_in(names: &[&str], name: &[u8]) -> bool {
 }
 
 /// Bytes of a JSON string up to its closing quote.
-fn string_length(text: &[u8]) -> usize {
+pub(super) fn string_length(text: &[u8]) -> usize {
     let mut escaped = false;
     let end = text.iter().position(|byte| {
         let closes = *byte == b'"' && !escaped;

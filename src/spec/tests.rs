@@ -152,6 +152,10 @@ fn each_rule_finds_its_fault() {
             "process.ioPriority.priority: must be between 0 and 7, not 8",
         ),
         (set("/process/execCPUAffinity", json!({"initial": "a"})), "process.execCPUAffinity.initial:"),
+        (
+            set("/process/execCPUAffinity", json!({"initial": "1", "final": "3-1"})),
+            r#"process.execCPUAffinity.final: must be a list like 0-3,7, not "3-1" (config.md#linux-process)"#,
+        ),
         (set("/mounts/0/destination", json!("")), "mounts[0].destination: must not be empty"),
         (set("/mounts/0/destination", Value::Null), "mounts[0]: missing field `destination`"),
         (
@@ -442,6 +446,18 @@ fn each_rule_finds_its_fault() {
         (set("/process/user/uid", json!(-1)), "process.user.uid: expected u32, found integer `-1`"),
         (set("/linux", json!([])), "linux: expected an object, found an array"),
         (set("/mounts/-", json!(["/a"])), "mounts[1]: expected an object, found an array"),
+        (
+            set("/linux/namespaces", json!([{"type": 5}])),
+            "linux.namespaces[0].type: expected a string, found integer `5`",
+        ),
+        (
+            set("/linux/namespaces", json!([{"type": ["pid"]}])),
+            "linux.namespaces[0].type: expected a string, found sequence",
+        ),
+        (
+            set("/linux/seccomp", json!({"defaultAction": {"SCMP_ACT_ALLOW": 1}})),
+            "linux.seccomp.defaultAction: expected a string, found map",
+        ),
         (set("/linux", json!("x")), "linux: expected struct Linux, found string \"x\""),
         (
             set("/linux/sysctl", json!({"net.a": 1})),
@@ -647,6 +663,8 @@ fn exec_reads_a_process_alone() {
     assert_eq!(warnings.len(), 1);
     let error = parse_process(br#"{"args": "ls", "cwd": "/"}"#, &mut warnings).unwrap_err();
     assert_eq!(error.to_string(), "process: args: expected a sequence, found string \"ls\"");
+    let error = parse_process(br#"{"args": ["ls"]}"#, &mut warnings).unwrap_err();
+    assert_eq!(error.to_string(), "process: missing field `cwd`");
 }
 
 #[test]
@@ -670,6 +688,71 @@ fn a_bundle_without_a_config_is_not_a_missing_command() {
         error,
         "bundle /proc/self/no-bundle: config.json not found; `berth spec` writes one to start from"
     );
+}
+
+/// JSON pointer and path of each value below `value`.
+fn places(value: &Value, pointer: &str, path: &str, found: &mut Vec<(String, String)>) {
+    let members: Vec<(String, String, &Value)> = match value {
+        Value::Object(members) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            members.iter().map(|(name, v)| (name.clone(), format!("{path}{dot}{name}"), v)).collect()
+        }
+        Value::Array(elements) => {
+            elements.iter().enumerate().map(|(at, v)| (at.to_string(), format!("{path}[{at}]"), v)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for (name, path, value) in members {
+        let pointer = format!("{pointer}/{name}");
+        found.push((pointer.clone(), path.clone()));
+        places(value, &pointer, &path, found);
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_wherever_it_is() {
+    let mut rich = valid();
+    let hook = json!({"path": "/a", "args": ["a"], "env": ["A=b"], "timeout": 1});
+    let device = json!({"major": 1, "minor": 2, "rate": 3});
+    merge(
+        &mut rich,
+        &json!({
+            "process": {"capabilities": {"bounding": ["CAP_KILL"]}, "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 2}],
+                "terminal": false, "scheduler": {"policy": "SCHED_OTHER", "flags": []}, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1},
+                "execCPUAffinity": {"initial": "0", "final": "1"}, "user": {"umask": 1, "additionalGids": [1, 2]}},
+            "hooks": {"createRuntime": [hook, hook], "poststop": [hook]},
+            "annotations": {"a": "b", "c": "d"},
+            "linux": {
+                "devices": [{"path": "/dev/a", "type": "c", "major": 1, "minor": 2, "fileMode": 3, "uid": 4, "gid": 5}],
+                "sysctl": {"a": "b"},
+                "intelRdt": {"closID": "a", "enableCMT": true},
+                "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_ARM"],
+                    "syscalls": [{"names": ["a", "b"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1,
+                        "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_EQ"}]}]},
+                "resources": {"memory": {"limit": 1, "swappiness": 2}, "cpu": {"shares": 1, "cpus": "0"}, "pids": {"limit": 1},
+                    "blockIO": {"weight": 10, "throttleReadBpsDevice": [device, device]}, "unified": {"a": "b"},
+                    "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+                    "network": {"classID": 1, "priorities": [{"name": "a", "priority": 1}]}},
+                "personality": {"domain": "LINUX", "flags": []}
+            }
+        }),
+    );
+    let mut all = Vec::new();
+    places(&rich, "", "", &mut all);
+    let mut refused = 0;
+    for (pointer, path) in &all {
+        for wrong in [json!({}), json!([1]), json!(-7.5), json!("x"), json!(true)] {
+            let mut document = rich.clone();
+            *document.pointer_mut(pointer).unwrap() = wrong.clone();
+            let message = refusal(&document, &ValidateOptions::default());
+            let Some((before, _)) = message.split_once(": expected ") else { continue };
+            let named = before.rsplit([' ', ';']).next().unwrap();
+            // An array of one number in the place of an object with a number first is seen through.
+            assert!(named == path || wrong.is_array() && named == format!("{path}[0]"), "{wrong}: {message}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 2 * all.len(), "{refused} of {}", all.len());
 }
 
 /// RFC 7396.

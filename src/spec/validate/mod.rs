@@ -19,6 +19,8 @@ use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec
 
 use super::Finding;
 
+pub(super) use process::is_cpu_list;
+
 /// How the command line and the caller's rights bear on the document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -60,6 +62,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("config.md#linux-process", process::oom_score_adj),
     ("config.md#linux-process", process::scheduler),
     ("config.md#linux-process", process::io_priority),
+    ("config.md#linux-process", process::cpu_affinity),
     ("config.md#mounts", mounts::destinations),
     ("config.md#mounts", mounts::sources_and_types),
     ("config.md#mounts", mounts::id_mappings),

@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, LinuxSchedulerPolicy};
 
+use super::resources::is_list;
 use super::{Config, Problems};
 
 /// The specification needs it for `start` only, but then it is too late to say so.
@@ -175,4 +176,22 @@ pub(super) fn io_priority(config: &Config, problems: &mut Problems) {
         problems
             .add("process.ioPriority.priority", format!("must be between 0 and 7, not {}", io.priority()));
     }
+}
+
+pub(super) fn cpu_affinity(config: &Config, problems: &mut Problems) {
+    let affinity = config.process().and_then(|process| process.exec_cpu_affinity().as_ref());
+    let Some(affinity) = affinity else { return };
+    for (name, list) in [("initial", affinity.initial()), ("final", affinity.cpu_affinity_final())] {
+        if let Some(list) = list
+            && !is_cpu_list(list)
+        {
+            let path = format!("process.execCPUAffinity.{name}");
+            problems.add(path, format!("must be a list like 0-3,7, not {list:?}"));
+        }
+    }
+}
+
+/// Whether this is a list of `execCPUAffinity`: without the spaces and strides of cpuset(7).
+pub(in crate::spec) fn is_cpu_list(list: &str) -> bool {
+    list.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')) && is_list(list)
 }

@@ -1,58 +1,89 @@
-//! Long flags with one dash, as Go programs take them: go-runc sends `restore … -no-subreaper`.
+//! Flags as Go programs spell them, where clap spells them otherwise: long ones with one dash (go-runc
+//! sends `restore … -no-subreaper`), and switches with a value (`--systemd-cgroup=true`).
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::Cli;
 
-/// Gives each `-long-name` that is a flag of berth or of the verb its second dash.
+/// Spells the flags of berth and of the verb as clap does.
 ///
 /// What belongs to the container (the command of exec, the options of ps) is left as it is.
-pub fn with_double_dashes(mut argv: Vec<OsString>) -> Vec<OsString> {
-    // Nearly always there is none, and the walk below is not needed.
-    if argv.iter().skip(1).any(is_candidate) {
+pub fn normalize(mut argv: Vec<OsString>) -> Vec<OsString> {
+    // Nearly always there is nothing to do, and the walk below is not needed.
+    if argv.iter().skip(1).any(|word| has_one_dash(word) || has_boolean(word)) {
         let mut root = Cli::command();
         root.build();
-        rewrite(&root, argv.get_mut(1..).unwrap_or_default());
+        let words = argv.split_off(1);
+        argv.extend(rewrite(&root, words));
     }
     argv
 }
 
 /// A dash and more than one letter: a long flag, a cluster of short ones, or one with its value.
-fn is_candidate(word: &OsString) -> bool {
-    matches!(word.as_encoded_bytes(), [b'-', second, _, ..] if *second != b'-')
+fn has_one_dash(word: &OsString) -> bool {
+    matches!(word.as_encoded_bytes(), [b'-', second, third, ..] if *second != b'-' && *third != b'=')
+}
+
+fn has_boolean(word: &OsString) -> bool {
+    let value = word.to_str().filter(|text| text.starts_with('-')).and_then(|text| text.split_once('='));
+    value.is_some_and(|(_, value)| parse_bool(value).is_some())
+}
+
+/// Go's `strconv.ParseBool`, with which runc reads switches.
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Walks the words as the parser will, changing the flags of `root` and of the verb it finds.
-fn rewrite(root: &Command, words: &mut [OsString]) {
+fn rewrite(root: &Command, words: Vec<OsString>) -> Vec<OsString> {
     let mut command = root;
     let mut inside_verb = false;
-    let mut words = words.iter_mut();
+    let mut rewritten = Vec::with_capacity(words.len());
+    let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        let Some(text) = word.to_str() else { continue };
-        if text == "--" {
-            return;
-        }
-        if text.starts_with('-') {
+        let text = word.to_string_lossy().into_owned();
+        if text.starts_with('-') && text != "--" {
             let name = text.trim_start_matches('-').split('=').next().unwrap_or_default();
             let flag = find(command, name);
-            if is_candidate(word) && flag.is_some() {
-                let mut dashed = OsString::from("-");
-                dashed.push(&*word);
-                *word = dashed;
-            }
+            rewritten.extend(match flag {
+                Some(flag) => respell(word, flag),
+                None => Some(word),
+            });
             // The next word is this flag's value, whatever it looks like.
-            if flag.is_some_and(takes_value) && !word.as_encoded_bytes().contains(&b'=') {
-                words.next();
+            if flag.is_some_and(takes_value) && !text.contains('=') {
+                rewritten.extend(words.next());
             }
-        } else if !inside_verb {
-            let Some(verb) = root.find_subcommand(text) else { return };
-            command = verb;
-            inside_verb = true;
-        } else if command.get_arguments().any(Arg::is_trailing_var_arg_set) {
-            return;
+            continue;
         }
+        rewritten.push(word);
+        match root.find_subcommand(&text) {
+            Some(verb) if !inside_verb => {
+                command = verb;
+                inside_verb = true;
+            }
+            // The id; flags may follow.
+            _ if inside_verb && text != "--" && !has_words_of_its_own(command) => {}
+            _ => break,
+        }
+    }
+    rewritten.extend(words);
+    rewritten
+}
+
+/// `word`, which gives `flag`, for clap; nothing for a switch that is turned off.
+fn respell(word: OsString, flag: &Arg) -> Option<OsString> {
+    let mut dashed = OsString::from(if has_one_dash(&word) { "-" } else { "" });
+    dashed.push(word);
+    let given = dashed.to_str().and_then(|text| text.split_once('='));
+    match given.map(|(name, value)| (name, parse_bool(value))) {
+        Some((name, Some(on))) if matches!(flag.get_action(), ArgAction::SetTrue) => on.then(|| name.into()),
+        _ => Some(dashed),
     }
 }
 
@@ -71,6 +102,10 @@ fn takes_value(flag: &Arg) -> bool {
     flag.get_action().takes_values()
 }
 
+fn has_words_of_its_own(command: &Command) -> bool {
+    command.get_arguments().any(Arg::is_trailing_var_arg_set)
+}
+
 /// Whether a process of this command may get into a container: then it runs from a file that the
 /// container cannot write to ([`crate::self_exe`]). Found by the words alone, before the command line is
 /// parsed: a false alarm (`berth state run`) costs a millisecond and nothing else.
@@ -86,8 +121,7 @@ mod tests {
     use crate::cli::{exec::Exec, restore::Restore};
 
     fn rewritten(root: &Command, line: &str) -> String {
-        let mut words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        rewrite(root, &mut words);
+        let words = rewrite(root, line.split(' ').map(OsString::from).collect());
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         words.join(" ")
     }
@@ -118,6 +152,39 @@ mod tests {
             ("unknown -root", "unknown -root"),
         ] {
             assert_eq!(rewritten(&root, typed), meant);
+        }
+    }
+
+    #[test]
+    fn switches_take_gos_booleans() {
+        let root = with_later_verbs();
+        for (typed, meant) in [
+            ("--systemd-cgroup=true --debug=false state x", "--systemd-cgroup state x"),
+            ("--rootless=true delete -force=1 x", "--rootless=true delete --force x"),
+            ("delete --force=0 x", "delete x"),
+            ("delete -f=T x --regex=FALSE", "delete -f x"),
+            ("create -b=1 --bundle=true --no-pivot=true x", "create -b=1 --bundle=true --no-pivot x"),
+            ("--log --debug=true create x", "--log --debug=true create x"),
+            ("exec -t=true -no-new-privs=f x ls --color=true -t=1", "exec -t x ls --color=true -t=1"),
+            ("delete -- --force=true", "delete -- --force=true"),
+            // For clap to refuse.
+            ("delete -force=maybe x", "delete --force=maybe x"),
+            ("delete --frob=true x", "delete --frob=true x"),
+        ] {
+            assert_eq!(rewritten(&root, typed), meant);
+        }
+    }
+
+    #[test]
+    fn every_switch_of_every_verb_can_be_turned_off() {
+        let root = with_later_verbs();
+        for verb in std::iter::once(&root).chain(root.get_subcommands()) {
+            let switches = verb.get_arguments().filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue));
+            for name in switches.filter_map(Arg::get_long) {
+                let before = if verb.get_name() == root.get_name() { "" } else { verb.get_name() };
+                let typed = format!("{before} --{name}=false").trim_start().to_owned();
+                assert_eq!(rewritten(&root, &typed), before, "{typed}");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::argv::parse_bool;
 use crate::cgroups::Driver;
 use crate::container::{Host, StateRoot};
 use crate::error::{Call, Error, Result};
@@ -68,13 +69,11 @@ pub enum CgroupManager {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rootless(pub Option<bool>);
 
-/// runc reads this flag with Go's `strconv.ParseBool`, so its spellings are in use.
 fn parse_rootless(text: &str) -> Result<Rootless, String> {
-    match text {
-        "auto" => Ok(Rootless(None)),
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless(Some(true))),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless(Some(false))),
-        _ => Err("expected auto, true or false".into()),
+    match (text, parse_bool(text)) {
+        ("auto", _) => Ok(Rootless(None)),
+        (_, Some(rootless)) => Ok(Rootless(Some(rootless))),
+        (_, None) => Err("expected auto, true or false".into()),
     }
 }
 

@@ -129,7 +129,7 @@ pub fn main() -> ExitCode {
 fn run(argv: Vec<OsString>) -> u8 {
     // Before anything else, or it would be done twice. A failure is told once the log is open.
     let sealed = if argv::enters_a_container(&argv) { self_exe::ensure_unwritable() } else { Ok(()) };
-    let argv = argv::with_double_dashes(argv);
+    let argv = argv::normalize(argv);
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => return usage::answer(&error, &argv),
@@ -161,7 +161,7 @@ mod tests {
 
     fn parse(line: &str) -> Cli {
         let words = line.split_whitespace().map(OsString::from);
-        let argv = argv::with_double_dashes(std::iter::once("berth".into()).chain(words).collect());
+        let argv = argv::normalize(std::iter::once("berth".into()).chain(words).collect());
         Cli::try_parse_from(&argv).unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
@@ -213,6 +213,9 @@ mod tests {
             "--log /l --log-format json run --bundle /b --keep --no-pivot x",
             "--debug run -d --pidfd-socket /s --no-subreaper x",
             "run -detach -bundle /b x",
+            // by Go programs that spell every flag out
+            "--systemd-cgroup=false --cgroup-manager cgroupfs run --detach=true --keep=0 -no-pivot=1 --bundle=/b x",
+            "kill --all=true x KILL",
             // by hand
             "kill x KILL",
             "kill -r ^a.*",

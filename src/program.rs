@@ -24,7 +24,7 @@ pub fn find(command: &str, environment: &[String]) -> Result<PathBuf> {
         let path = PathBuf::from(command);
         return match executable(&path) {
             Ok(()) => Ok(path),
-            Err(Errno::EISDIR) => Err(failed(command, format!("{command}: is a directory"))),
+            Err(Errno::EISDIR) => Err(failed(command, "permission denied: it is a directory".into())),
             Err(Errno::EACCES) => Err(failed(command, "permission denied".into())),
             Err(errno) => Err(failed(command, format!("stat {command}: {}", text(errno)))),
         };
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(error("", &["PATH=/bin"]), "exec: \"\": executable file not found in $PATH");
         assert!(error("sh", &[]).ends_with("not found in $PATH; process.env has no PATH"));
         assert_eq!(error("/foo", &[]), "exec: \"/foo\": stat /foo: no such file or directory");
-        assert_eq!(error("/etc", &[]), "exec: \"/etc\": /etc: is a directory");
+        assert_eq!(error("/etc", &[]), "exec: \"/etc\": permission denied: it is a directory");
         assert_eq!(error("/dev/null", &[]), "exec: \"/dev/null\": permission denied");
         assert_eq!(find("/foo", &[]).unwrap_err().code(), Code::Exec);
     }

@@ -52,6 +52,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     version = VERSION.as_str(),
     disable_version_flag = true,
     subcommand_required = true,
+    args_override_self = true,
     override_usage = "berth [OPTIONS] <COMMAND>"
 )]
 pub struct Cli {

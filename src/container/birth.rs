@@ -11,7 +11,7 @@ use super::create::CreateOptions;
 use super::identity::ProcessId;
 use super::plan::{self, Planned};
 use super::state::{Lock, Record, StateDir};
-use super::{Host, delete, notify_engine};
+use super::{Host, delete, foreground, notify_engine};
 use crate::cgroups::Cgroup;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::hooks;
@@ -43,8 +43,8 @@ pub struct Born {
     pub record: Record,
     /// Its first process.
     pub init: Child,
-    /// In the foreground: the terminal's master, and whether config.json gives its size.
-    pub terminal: Option<(OwnedFd, bool)>,
+    /// In the foreground: the terminal's master.
+    pub terminal: Option<OwnedFd>,
 }
 
 impl Born {
@@ -82,7 +82,7 @@ struct Birth<'a> {
     init: Option<Child>,
 }
 
-type Terminal = Option<(OwnedFd, bool)>;
+type Terminal = Option<OwnedFd>;
 
 impl Birth<'_> {
     fn go(&mut self) -> Result<(Lock, Child, Terminal)> {
@@ -91,6 +91,13 @@ impl Birth<'_> {
         self.dir.save_config(&self.planned.config)?;
 
         let (channel, cgroup) = self.clone_init()?;
+        log::debug(|| {
+            format!(
+                "container {}: init is process {:?}",
+                self.record.id,
+                self.init.as_ref().map(|init| init.pid)
+            )
+        });
         let terminal = self.attend(&channel)?;
         // Init makes no more processes of its own, so limits that forbid them may come.
         cgroup.seal().context("limit the cgroup")?;
@@ -107,6 +114,7 @@ impl Birth<'_> {
         // The engine learns of the container now, so that a program that ends at once is no surprise.
         channel.send(FromParent::Start).or_else(|error| self.prefer_last_words(&channel, error))?;
         self.hear_until_end(&channel)?;
+        log::debug(|| format!("container {} is made", self.record.id));
         match (self.lock.take(), self.init.take()) {
             (Some(lock), Some(init)) => Ok((lock, init, terminal)),
             _ => Err(Error::new(Code::State, "init was never made")),
@@ -172,7 +180,11 @@ impl Birth<'_> {
                 }
                 Some((FromInit::Terminal, Some(master))) => {
                     let sized = self.planned.init.terminal.is_some_and(|terminal| terminal.size.is_some());
-                    terminal = Some((master, sized));
+                    // Before the program can ask for it.
+                    if !sized && self.start == Start::NowInForeground {
+                        foreground::copy_terminal_size(master.as_fd())?;
+                    }
+                    terminal = Some(master);
                 }
                 Some((FromInit::Warning(text), _)) => log::warning(&text),
                 Some((FromInit::Ready, _)) => return Ok(terminal),

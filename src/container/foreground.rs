@@ -65,7 +65,7 @@ impl Signals {
                 if signal == libc::SIGWINCH
                     && let Some(relay) = &terminal
                 {
-                    relay.copy_size()?;
+                    copy_terminal_size(relay.master.as_fd())?;
                     continue;
                 }
                 match pidfd_send_signal(init.pidfd.as_fd(), signal) {
@@ -155,27 +155,14 @@ impl Relay {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn start(master: OwnedFd, size_is_configured: bool) -> Result<Self> {
+    pub fn start(master: OwnedFd) -> Result<Self> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).call(|| "fcntl(master, O_NONBLOCK)".into())?;
         let mut relay = Self { master, open: true, stdin_open: true, typed: VecDeque::new(), before: None };
         match host_terminal() {
-            Some(host) => {
-                relay.before = Some(tty::make_raw(host)?);
-                if !size_is_configured {
-                    relay.copy_size()?;
-                }
-            }
+            Some(host) => relay.before = Some(tty::make_raw(host)?),
             None => tty::clear_onlcr(relay.master.as_fd())?,
         }
         Ok(relay)
-    }
-
-    /// Gives the container's terminal the size of the caller's.
-    fn copy_size(&self) -> Result<()> {
-        match host_terminal() {
-            Some(host) => tty::set_size(self.master.as_fd(), tty::size(host)?),
-            None => Ok(()),
-        }
     }
 
     fn pump_output(&mut self) -> Result<()> {
@@ -249,6 +236,17 @@ impl Drop for Relay {
             // Nothing more can be done for a terminal that refuses its own attributes.
             tty::restore(host, before).ok();
         }
+    }
+}
+
+/// Gives the container's terminal the size of the caller's, if that has one.
+///
+/// # Errors
+/// The kernel's.
+pub fn copy_terminal_size(master: BorrowedFd<'_>) -> Result<()> {
+    match host_terminal() {
+        Some(host) => tty::set_size(master, tty::size(host)?),
+        None => Ok(()),
     }
 }
 

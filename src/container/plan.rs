@@ -71,6 +71,9 @@ fn compile(
 
     let layout = cgroups::Layout::detect()?;
     let cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
+    log::debug(|| {
+        format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
+    });
     let namespaces = namespaces::plan(&linux)?;
     let root = spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
     let root = options.bundle.join(root);

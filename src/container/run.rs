@@ -41,7 +41,7 @@ pub fn run(host: &Host, id: &str, options: &RunOptions) -> Result<u8> {
     let mut signals = Signals::hold()?;
     let mut born = birth::bear(host, id, &options.create, Start::NowInForeground)?;
     let terminal = match born.terminal.take() {
-        Some((master, sized)) => Some(Relay::start(master, sized)?),
+        Some(master) => Some(Relay::start(master)?),
         None => None,
     };
     start_or_remove(&born)?;

@@ -11,8 +11,9 @@
 //! text.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -49,6 +50,11 @@ pub fn make(directory: impl AsFd) -> Result<Waiting> {
 }
 
 impl Waiting {
+    /// The descriptors that must stay open until execve.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.start.as_fd(), self.answer.as_fd()]
+    }
+
     /// Blocks until `start` opens the gate.
     ///
     /// # Errors
@@ -105,18 +111,33 @@ pub fn open(directory: impl AsFd, path: &Path) -> Result<()> {
             .call(|| format!("open({}/{ANSWER})", path.display()))?;
     nix::fcntl::fcntl(&answer, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty()))
         .call(|| "fcntl(answer.fifo, F_SETFL, 0)".into())?;
-    let Some(start) = open_start(directory)? else {
-        return Err(Error::new(Code::State, "nobody waits to be started"));
+    let nobody = || Error::new(Code::State, "nobody waits to be started");
+    let start = open_start(directory)?.ok_or_else(nobody)?;
+    match nix::unistd::write(&start, &[0]) {
+        // Init ended between the two calls.
+        Err(Errno::EPIPE) => return Err(nobody()),
+        written => written.call(|| "write(start.fifo)".into())?,
     };
-    nix::unistd::write(&start, &[0]).call(|| "write(start.fifo)".into())?;
     drop(start);
     let mut text = Vec::new();
     std::fs::File::from(answer).read_to_end(&mut text).call(|| "read(answer.fifo)".into())?;
     if text.is_empty() {
-        return Ok(());
+        return wait_until_closed(directory);
     }
     match serde_json::from_slice::<Error>(&text) {
         Ok(error) => Err(error),
         Err(error) => Err(Error::new(Code::Kernel, format!("decode the answer of init: {error}"))),
     }
+}
+
+/// execve closes the two fifos one after the other, so the end of the answer may be seen while the
+/// gate still looks held; whoever asks for the state after us must see the container running.
+fn wait_until_closed(directory: BorrowedFd<'_>) -> Result<()> {
+    for _ in 0..1000 {
+        if !is_waiting(directory)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Err(Error::new(Code::State, "the started process still holds the gate"))
 }

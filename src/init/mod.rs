@@ -65,6 +65,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The first descriptor that the program does not inherit.
+    fn first_private_descriptor(&self) -> i32 {
+        i32::try_from(self.preserve_fds).unwrap_or(i32::MAX - 3).saturating_add(3)
+    }
+
     /// What has to outlive the drop of capabilities, so that the filter can be loaded last.
     fn right_for_seccomp(&self) -> u64 {
         if self.seccomp.is_some() && !self.security.no_new_privileges { security::SECCOMP_RIGHT } else { 0 }
@@ -153,12 +158,23 @@ pub fn run(mut newborn: Newborn<'_>) -> ! {
 }
 
 fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
+    let program = become_container(newborn)?;
+    wait_for_start(newborn)?;
+    let plan = newborn.plan;
+    run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
+    program.execute(plan)
+}
+
+/// Everything but the wait and the execve; whatever it opens of the host is closed when it returns.
+fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     let plan = newborn.plan;
 
     // First of all: a parent that dies from here on takes us with it, so that a killed `create`
     // leaves no process. The end of the channel covers the instant before.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     process::reset_signals()?;
+    // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
+    process::cloexec_from(plan.first_private_descriptor())?;
     nix::unistd::setsid().call(|| "setsid".into())?;
 
     // Before any other step: the rights over all else come from the user namespace.
@@ -203,20 +219,20 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
         become_session_leader_of(slave.as_fd())?;
     }
     give_up_rights(plan, &procfs)?;
-    let program = Program::find(plan)?;
+    Program::find(plan)
+}
 
+fn wait_for_start(newborn: &mut Newborn<'_>) -> Result<()> {
     newborn.say(&FromInit::Ready, None)?;
     newborn.expect(FromParent::Start)?;
     // The parent has written down that the container exists: from now on it may end without us.
     process::set_parent_death_signal(None)?;
-    if newborn.gate.is_some() {
-        newborn.parent = None;
-    }
-    if let Some(gate) = &newborn.gate {
-        gate.wait()?;
-    }
-    run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
-    program.execute(plan)
+    let Some(gate) = &newborn.gate else { return Ok(()) };
+    newborn.parent = None;
+    // The wait may be long, and others may join the container meanwhile: they must find nothing of the
+    // host in our hands. The owners of what is closed here live in frames that never return.
+    process::close_all_but(newborn.plan.first_private_descriptor(), &gate.descriptors())?;
+    gate.wait()
 }
 
 /// Becomes the root of the user namespace. One that does not map root is left as it is: what needs
@@ -252,14 +268,15 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
 }
 
 /// Opens a pty of the container's own devpts, hands its master over, and returns its slave.
-fn open_terminal(newborn: &Newborn<'_>, root: &rootfs::Root, terminal: Terminal) -> Result<OwnedFd> {
-    let open = || -> Result<OwnedFd> {
+fn open_terminal(newborn: &mut Newborn<'_>, root: &rootfs::Root, terminal: Terminal) -> Result<OwnedFd> {
+    let mut open = || -> Result<OwnedFd> {
         let (master, slave) = root.open_pty()?;
         if let Some(size) = terminal.size {
             tty::set_size(slave.as_fd(), size)?;
         }
         root.bind_console(slave.as_fd())?;
-        match &newborn.console_socket {
+        // Taken, so that the engine sees its end right after the message.
+        match newborn.console_socket.take() {
             // The payload is the name; engines read only the descriptor.
             Some(socket) => socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_raw_fd()])?,
             None => newborn.say(&FromInit::Terminal, Some(master.as_fd()))?,
@@ -313,6 +330,8 @@ fn give_up_rights(plan: &Plan, procfs: &Procfs) -> Result<()> {
     if !entered {
         cwd::enter_as_user(&plan.cwd)?;
     }
+    // Until execve nobody in the container may look into us (CVE-2016-9962).
+    process::set_undumpable()?;
     cwd::check_inside_root()
 }
 
@@ -346,8 +365,6 @@ impl Program {
     fn execute(&self, plan: &Plan) -> Result<Infallible> {
         // As late as can be: a small RLIMIT_NOFILE, RLIMIT_FSIZE or RLIMIT_AS is the program's, not ours.
         plan.security.set_rlimits()?;
-        // Whatever else is open ends here (CVE-2024-21626); what the caller preserves stays.
-        process::cloexec_from(3 + i32::try_from(plan.preserve_fds).unwrap_or(i32::MAX - 3))?;
         if let Some(filter) = &plan.seccomp {
             if !plan.security.no_new_privileges {
                 plan.security.raise(security::SECCOMP_RIGHT)?;

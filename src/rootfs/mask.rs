@@ -1,6 +1,7 @@
 //! `linux.readonlyPaths` and `linux.maskedPaths`: what of the kernel's files a container may not change
 //! and may not see.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, fstat, makedev};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use nix::unistd::fchdir;
 
 use super::attach::{is_directory, seal};
@@ -23,18 +25,20 @@ impl Root {
     /// First read-only, then masked: a read-only copy of a tree that holds a mask would have no mask.
     /// What does not exist needs neither.
     pub(super) fn restrict(&self, plan: &Plan) -> Result<()> {
+        let mut targets = Targets { root: self, plan, anchors: [None, None] };
         for path in &plan.readonly {
-            self.make_readonly(path).with_context(|| format!("read-only path {}", path.display()))?;
+            self.make_readonly(path, &mut targets)
+                .with_context(|| format!("read-only path {}", path.display()))?;
         }
-        let mut covers = Covers { root: self, plan, null: None, empty: None };
+        let mut covers = Covers { plan, null: None, empty: None };
         for path in &plan.masked {
-            covers.mask(path).with_context(|| format!("masked path {}", path.display()))?;
+            covers.mask(path, &mut targets).with_context(|| format!("masked path {}", path.display()))?;
         }
         Ok(())
     }
 
-    fn make_readonly(&self, path: &Path) -> Result<()> {
-        let Some(target) = inroot::find(self.fd(), path, Symlinks::Follow)? else { return Ok(()) };
+    fn make_readonly(&self, path: &Path, targets: &mut Targets<'_>) -> Result<()> {
+        let Some(target) = targets.find(path)? else { return Ok(()) };
         match mount::open_tree(target.as_fd(), c"", Clone::Recursive, true) {
             Ok(tree) => {
                 let sealed = seal_detached(&tree);
@@ -46,22 +50,64 @@ impl Root {
                 }
                 .call(|| "mount_setattr(MOUNT_ATTR_RDONLY)".into())
             }
-            Err(Errno::ENOSYS) => self.make_readonly_by_path(path, &target),
+            Err(Errno::ENOSYS) => Self::make_readonly_by_path(path, &target, targets),
             Err(errno) => Err(Error::syscall("open_tree(CLONE|RECURSIVE)", errno)),
         }
     }
 
-    fn make_readonly_by_path(&self, path: &Path, target: &OwnedFd) -> Result<()> {
+    fn make_readonly_by_path(path: &Path, target: &OwnedFd, targets: &mut Targets<'_>) -> Result<()> {
         legacy::bind(target.as_fd(), target.as_fd(), true).call(|| "mount(MS_BIND|MS_REC)".into())?;
-        let top = inroot::find(self.fd(), path, Symlinks::Follow)?;
+        let top = targets.find(path)?;
         let top = top.ok_or_else(|| Error::syscall("the path is gone", Errno::ENOENT))?;
         seal(top.as_fd()).call(|| "mount(MS_REMOUNT|MS_BIND|MS_RDONLY)".into())
     }
 }
 
+/// Finds what is to be restricted. What lies below the container's own procfs and sysfs is looked up from
+/// their root directories, checked to be that: a rootfs that another container shares can get a
+/// symlink in the place of `/proc` while this one is made, and a path through it would find nothing to
+/// mask (CVE-2023-27561).
+struct Targets<'a> {
+    root: &'a Root,
+    plan: &'a Plan,
+    /// Of [`KERNEL_TREES`], opened at the first use.
+    anchors: [Option<OwnedFd>; 2],
+}
+
+/// Where the kernel shows itself, as what, and the magic number of statfs(2).
+const KERNEL_TREES: [(&str, &CStr, FsType); 2] =
+    [("/proc", c"proc", PROC_SUPER_MAGIC), ("/sys", c"sysfs", SYSFS_MAGIC)];
+
+impl Targets<'_> {
+    fn find(&mut self, path: &Path) -> Result<Option<OwnedFd>> {
+        for (index, (top, fstype, magic)) in KERNEL_TREES.into_iter().enumerate() {
+            let Ok(rest) = path.strip_prefix(top) else { continue };
+            if rest.as_os_str().is_empty() || !self.plan.mounts_filesystem(fstype, Path::new(top)) {
+                continue;
+            }
+            let anchor = match self.anchors[index].take() {
+                Some(anchor) => anchor,
+                None => self.open_anchor(top, magic)?,
+            };
+            let found = inroot::find(anchor.as_fd(), rest, Symlinks::Follow);
+            self.anchors[index] = Some(anchor);
+            return found;
+        }
+        inroot::find(self.root.fd(), path, Symlinks::Follow)
+    }
+
+    fn open_anchor(&self, top: &str, magic: FsType) -> Result<OwnedFd> {
+        let refused = || Error::unsupported(format!("{top} is no longer what was mounted there"));
+        let anchor = inroot::find(self.root.fd(), Path::new(top), Symlinks::Refuse)
+            .map_err(|error| error.context(refused().to_string()))?
+            .ok_or_else(refused)?;
+        let found = fstatfs(&anchor).call(|| format!("fstatfs({top})"))?.filesystem_type();
+        if found == magic { Ok(anchor) } else { Err(refused()) }
+    }
+}
+
 /// What covers masked paths, made at the first use.
 struct Covers<'a> {
-    root: &'a Root,
     plan: &'a Plan,
     null: Option<OwnedFd>,
     /// An empty read-only tmpfs, attached over the first masked directory; the others get copies of the
@@ -70,8 +116,8 @@ struct Covers<'a> {
 }
 
 impl Covers<'_> {
-    fn mask(&mut self, path: &Path) -> Result<()> {
-        let Some(target) = inroot::find(self.root.fd(), path, Symlinks::Follow)? else { return Ok(()) };
+    fn mask(&mut self, path: &Path, targets: &mut Targets<'_>) -> Result<()> {
+        let Some(target) = targets.find(path)? else { return Ok(()) };
         if is_directory(&fstat(&target).call(|| "fstat".into())?) {
             return self.mask_directory(&target);
         }

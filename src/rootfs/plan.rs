@@ -1,7 +1,7 @@
 //! The spec compiled to steps. Pure: every decision that needs no look at the host is made here and
 //! tested without root.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -129,6 +129,21 @@ pub(super) struct Filesystem {
     pub ordinary_directory: bool,
     /// Bound instead when the kernel refuses a new one (EPERM, EBUSY).
     pub fallback: Option<Bind>,
+}
+
+impl Plan {
+    /// Whether a filesystem of the type is mounted at `destination`.
+    pub(super) fn mounts_filesystem(&self, fstype: &CStr, destination: &Path) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Mount(mount) => match &mount.what {
+                What::Filesystem(filesystem) => {
+                    filesystem.fstype.as_c_str() == fstype && mount.destination == destination
+                }
+                What::Bind(_) => false,
+            },
+            Step::Symlink { .. } => false,
+        })
+    }
 }
 
 /// Compiles the request. No system call is made. What is ignored is named in `warnings`.

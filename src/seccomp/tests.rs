@@ -277,7 +277,7 @@ fn choices_of_one_argument() {
         json!({"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
             "args": [{"index": 1, "value": value, "op": "SCMP_CMP_EQ"}]})
     };
-    let values: Vec<u64> = (0..600).map(|n| if n % 3 == 0 { n } else { n % 3 << 32 | n }).collect();
+    let values: Vec<u64> = (0..600).map(|n| if n % 3 == 0 { n } else { ((n % 3) << 32) | n }).collect();
     let entries: Vec<_> =
         values.iter().map(|value| entry(*value, u32::try_from(value % 1000).unwrap())).collect();
     let filter = Filter::new(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries,

@@ -305,17 +305,15 @@ pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(signal).call(|| format!("prctl(PR_SET_PDEATHSIG, {signal:?})"))
 }
 
-/// close_range(2): sets CLOEXEC on every descriptor from `first` on.
+/// Sets CLOEXEC on every descriptor from `first` on: what the caller's caller left open without it.
+/// Only while `/proc` is the host's, which a kernel without close_range(2)'s flag (5.11) needs.
 ///
 /// # Errors
-/// The kernel's; before Linux 5.11 each descriptor is done in turn.
+/// The kernel's.
 pub fn cloexec_from(first: RawFd) -> Result<()> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
-    // SAFETY: changes flags only.
-    match cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }) {
-        Ok(_) => return Ok(()),
+    match close_range(first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) {
         Err(Errno::ENOSYS | Errno::EINVAL) => {}
-        Err(errno) => return Err(Error::syscall(format!("close_range({first}, max, CLOEXEC)"), errno)),
+        result => return result.call(|| format!("close_range({first}, max, CLOEXEC)")),
     }
     for entry in std::fs::read_dir("/proc/self/fd").call(|| "opendir(\"/proc/self/fd\")".into())? {
         let entry = entry.call(|| "readdir(\"/proc/self/fd\")".into())?;
@@ -332,6 +330,44 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Closes every descriptor from `first` on but those of `keep`. Whoever owned the others must not use
+/// or drop them any more: for a process that only waits and executes a program.
+///
+/// # Errors
+/// The kernel's; before Linux 5.9 the descriptors are closed one by one up to the soft limit.
+pub fn close_all_but(first: RawFd, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().map(Some).chain([None]) {
+        let to = fd.map_or(RawFd::MAX, |fd| fd - 1);
+        if from <= to {
+            match close_range(from, to, 0) {
+                Err(Errno::ENOSYS) => close_one_by_one(from, to)?,
+                result => result.call(|| format!("close_range({from}, {to})"))?,
+            }
+        }
+        from = fd.map_or(RawFd::MAX, |fd| fd + 1);
+    }
+    Ok(())
+}
+
+fn close_one_by_one(from: RawFd, to: RawFd) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).call(|| "getrlimit(NOFILE)".into())?;
+    let end = RawFd::try_from(soft).unwrap_or(RawFd::MAX).min(to.saturating_add(1));
+    for fd in from..end {
+        // SAFETY: as in close_range: nobody uses these descriptors any more. EBADF: it was not open.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+fn close_range(from: RawFd, to: RawFd, flags: u32) -> nix::Result<()> {
+    // SAFETY: the callers vouch that the descriptors they close are used no more.
+    cvt(unsafe { libc::syscall(libc::SYS_close_range, from, to, flags) }).map(drop)
 }
 
 /// execveat(fd, "", AT_EMPTY_PATH): runs the program that `fd` refers to. Returns only on failure.

@@ -38,8 +38,10 @@ impl fmt::Display for Reason {
 /// What a call gets and why, found from the rules and not from the program: the two must agree.
 pub fn decide(profile: &Profile, call: &Call) -> (Action, Reason) {
     let arch = call.abi();
-    if !profile.architectures.contains(&arch) {
-        return if arch == Architecture::X32 && call.number == SKIPPED {
+    let is_listed = |arch| profile.architectures.contains(&arch);
+    if !is_listed(arch) {
+        let is_skipped = call.number == SKIPPED && is_listed(Architecture::X86_64);
+        return if arch == Architecture::X32 && is_skipped {
             (profile.default, Reason::Default)
         } else {
             (BAD_ARCHITECTURE, Reason::UnlistedArchitecture)
@@ -198,6 +200,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Found by the fuzz target.
+    #[test]
+    fn skipped_call_of_an_unlisted_architecture() {
+        let json = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#).unwrap();
+        let profile = Profile::read_for(Architecture::Aarch64, &json, &mut Vec::new()).unwrap();
+        let call = Call { arch: Architecture::X86_64, number: SKIPPED, arguments: [0; 6] };
+        assert_eq!(decide(&profile, &call), (BAD_ARCHITECTURE, Reason::UnlistedArchitecture));
+        assert_eq!(run(&profile.compile().unwrap(), &call).unwrap().0, BAD_ARCHITECTURE);
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl Cgroup {
         &self.record
     }
 
+    /// Whether [`Cgroup::seal`] has something to do.
+    pub fn is_sealed_later(&self) -> bool {
+        !self.late.is_empty()
+    }
+
     /// Writes the limits that would have refused the clone itself (`pids.max` 0 on v2). Call it when
     /// init needs no more processes of its own.
     pub fn seal(&self) -> Result<()> {
@@ -109,8 +114,8 @@ impl Cgroup {
 }
 
 impl Plan {
-    /// Makes the cgroup with its limits, empty. With the systemd driver only the v1 directories that
-    /// systemd does not make; [`Plan::begin`] does the rest.
+    /// Makes the cgroup, empty. On v2 its limits and its device filter come by [`Plan::limit_unified`]
+    /// after the clone: the kernel checks the filter while init makes its mounts.
     ///
     /// A hierarchy in which we may not create (EACCES, EPERM, EROFS: an unprivileged caller, or
     /// read-only cgroupfs in a container) is left out, unless a limit was asked of it.
@@ -129,6 +134,20 @@ impl Plan {
             }
         }
         result
+    }
+
+    /// Applies what [`Plan::create`] has left: before the container's program runs.
+    ///
+    /// # Errors
+    /// The kernel refuses a value or the filter.
+    pub fn limit_unified(&self, cgroup: &Cgroup) -> Result<()> {
+        match (&cgroup.unified, cgroup.record.unified()) {
+            // With systemd the scope's own start has done it.
+            (Some(fd), Some(directory)) if self.scope.is_none() => {
+                self.limit(directory, fd.as_fd(), &directory.host_path())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `made`: the directories that were not there before.
@@ -154,10 +173,11 @@ impl Plan {
             } else {
                 refuse_in_use(fd.as_fd(), &path)?;
             }
-            self.limit(directory, fd.as_fd(), &path)?;
             if directory.is_unified() {
                 cgroup.unified = Some(fd);
             } else {
+                // Now: a cpuset without its values takes no process in.
+                self.limit(directory, fd.as_fd(), &path)?;
                 cgroup.tasks.push(open_tasks(fd.as_fd(), &path)?);
             }
             cgroup.record.directories.push(directory.clone());

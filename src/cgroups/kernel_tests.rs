@@ -88,13 +88,25 @@ const DOCKER: &str = r#"{"devices":[{"allow":false,"access":"rwm"},
     "cpu":{"shares":512,"quota":50000,"period":100000,"cpus":"0","mems":"0"},
     "pids":{"limit":50},"blockIO":{"weight":0}}"#;
 
+/// Makes the cgroup as a birth does, and removes it as one does when a limit is refused.
+pub(super) fn create(plan: &Plan) -> Result<Cgroup> {
+    let cgroup = plan.create()?;
+    match plan.limit_unified(&cgroup) {
+        Ok(()) => Ok(cgroup),
+        Err(error) => {
+            cgroup.record().remove(Duration::ZERO)?;
+            Err(error)
+        }
+    }
+}
+
 #[test]
 fn limits_reach_the_kernel() {
     if !controllers(&["memory", "cpu", "cpuset", "pids"]) {
         return;
     }
     let f = fixture("/berth-test-limits/a/b", DOCKER);
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     assert_eq!(cgroup.record(), &f.record);
     let check = |controller: &str, file: &str, value: &str| {
         assert_eq!(read(&f.record, controller, file), value, "{file}");
@@ -132,7 +144,7 @@ fn devices_are_filtered() {
     let devices = r#"{"devices":[{"allow":false,"access":"rwm"},
         {"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]}"#;
     let f = fixture("/berth-test-devices", devices);
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     let script = "d=$(mktemp -d); cd $d; mknod zero c 1 5; mknod kmsg c 1 11; mknod mem c 1 1; mknod vda b 254 0;
         (: < zero) && (: > zero) && (: < kmsg) && ! (: > kmsg) && ! (: < mem) && ! (: < vda) && ! (: < /dev/console);
         s=$?; rm -r $d; exit $s";
@@ -145,7 +157,7 @@ fn a_privileged_container_has_all_devices() {
         return;
     }
     let f = fixture("/berth-test-privileged", r#"{"devices":[{"allow":true,"access":"rwm"}]}"#);
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     let script = "d=$(mktemp -d); cd $d; mknod kmsg c 1 11; : < kmsg; s=$?; rm -r $d; exit $s";
     assert!(spawn(&cgroup, script).wait().unwrap().success());
 }
@@ -156,7 +168,7 @@ fn freeze_kill_and_remove() {
         return;
     }
     let f = fixture("/berth-test-kill", "{}");
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     let mut child = spawn(&cgroup, "sleep 600 & sleep 600 & wait");
     let deadline = Instant::now() + Duration::from_secs(5);
     while f.record.pids().unwrap().len() < 3 && Instant::now() < deadline {
@@ -166,7 +178,7 @@ fn freeze_kill_and_remove() {
 
     f.record.freeze().unwrap();
     assert!(f.record.is_frozen().unwrap());
-    let error = f.plan.create().unwrap_err().to_string();
+    let error = create(&f.plan).unwrap_err().to_string();
     assert!(error.contains("container's cgroup is not empty"), "{error}");
     let error = f.record.remove(Duration::from_millis(20)).unwrap_err().to_string();
     assert!(error.contains("(sleep, state") || error.contains("(sh, state"), "{error}");
@@ -187,7 +199,7 @@ fn nested_cgroups_go_too() {
         return;
     }
     let f = fixture("/berth-test-nested/c", "{}");
-    f.plan.create().unwrap();
+    create(&f.plan).unwrap();
     for directory in f.record.directories() {
         std::fs::create_dir_all(directory.host_path().join("x/y")).unwrap();
         std::fs::create_dir_all(directory.host_path().join("z")).unwrap();
@@ -207,7 +219,7 @@ fn a_parent_of_others_is_left() {
     let parents: Vec<PathBuf> =
         f.record.directories().iter().map(|d| d.host_path().parent().unwrap().to_owned()).collect();
     parents.iter().for_each(|parent| std::fs::create_dir(parent).unwrap());
-    f.plan.create().unwrap();
+    create(&f.plan).unwrap();
     f.record.remove(Duration::from_secs(1)).unwrap();
     let left = parents.iter().all(|parent| parent.exists());
     parents.iter().for_each(|parent| std::fs::remove_dir(parent).unwrap());
@@ -220,8 +232,8 @@ fn a_shared_parent_goes_with_the_last() {
         return;
     }
     let (a, b) = (fixture("/berth-test-shared/a", "{}"), fixture("/berth-test-shared/b", "{}"));
-    a.plan.create().unwrap();
-    b.plan.create().unwrap();
+    create(&a.plan).unwrap();
+    create(&b.plan).unwrap();
     let parent = a.record.directories()[0].host_path().parent().unwrap().to_owned();
     a.record.remove(Duration::from_secs(1)).unwrap();
     assert!(parent.exists());
@@ -235,7 +247,7 @@ fn a_refused_value_leaves_nothing() {
         return;
     }
     let f = fixture("/berth-test-refused/x", r#"{"cpu":{"cpus":"4000"}}"#);
-    let error = f.plan.create().unwrap_err().to_string();
+    let error = create(&f.plan).unwrap_err().to_string();
     assert!(error.contains("set linux.resources.cpu.cpus") && error.contains("4000"), "{error}");
     for directory in f.record.directories() {
         assert!(!directory.host_path().parent().unwrap().exists());
@@ -256,7 +268,7 @@ fn a_missing_controller_is_named() {
     assert!(error.contains("network.classID") && error.contains("; "), "{error}");
     if layout.is_v2() {
         let f = fixture("/berth-test-missing", r#"{"unified":{"nothing.max":"1"}}"#);
-        let error = f.plan.create().unwrap_err().to_string();
+        let error = create(&f.plan).unwrap_err().to_string();
         assert!(error.contains("enable the cgroup controller nothing"), "{error}");
     }
 }
@@ -267,7 +279,7 @@ fn no_process_limit_of_zero_stops_init() {
         return;
     }
     let f = fixture("/berth-test-zero", r#"{"pids":{"limit":0}}"#);
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     cgroup.seal().unwrap();
     assert_eq!(read(&f.record, "pids", "pids.max"), "0");
 }
@@ -282,7 +294,7 @@ fn an_update_reaches_the_kernel_in_either_direction() {
         return;
     }
     let f = fixture("/berth-test-update", DOCKER);
-    f.plan.create().unwrap();
+    create(&f.plan).unwrap();
     let limit = |memory: u64, quota: u64| {
         resources(&format!(
             r#"{{"memory":{{"limit":{memory},"swap":{memory}}},"cpu":{{"quota":{quota},"period":{quota}}},"pids":{{"limit":7}}}}"#
@@ -306,7 +318,7 @@ fn a_refused_update_changes_nothing() {
         return;
     }
     let f = fixture("/berth-test-rollback", DOCKER);
-    f.plan.create().unwrap();
+    create(&f.plan).unwrap();
     let files = [
         ("memory", "memory.limit_in_bytes"),
         ("memory", "memory.memsw.limit_in_bytes"),
@@ -347,7 +359,7 @@ fn a_memory_limit_below_the_use_is_refused_with_the_numbers() {
         return;
     }
     let f = fixture("/berth-test-shrink", r#"{"memory":{"limit":268435456,"swap":268435456}}"#);
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     // Without swap shared memory cannot be reclaimed, and it is charged to whoever wrote it.
     let file = format!("/dev/shm/berth-test-{}", std::process::id());
     let mut child = spawn(&cgroup, &format!("head -c 67108864 /dev/zero > {file}; sleep 600"));
@@ -377,7 +389,7 @@ fn figures_are_read() {
         return;
     }
     let f = fixture("/berth-test-stats", "{}");
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     spawn(&cgroup, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").wait().unwrap();
     let stats = f.record.stats().unwrap();
     assert!(stats.cpu.usage.total > 1_000_000, "{:?}", stats.cpu);
@@ -394,7 +406,7 @@ fn running_out_of_memory_is_told() {
         return;
     }
     let f = fixture("/berth-test-oom", r#"{"memory":{"limit":33554432,"swap":33554432}}"#);
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     let mut source = f.record.oom_source().unwrap();
     assert!(!matches!(source.take().unwrap(), OomEvent::Oom(_)));
     spawn(&cgroup, "x=$(head -c 134217728 /dev/zero | tr '\\0' x) 2>/dev/null").wait().unwrap();
@@ -410,7 +422,7 @@ fn devices_can_be_updated() {
         return;
     }
     let f = fixture("/berth-test-devices-update", "{}");
-    let cgroup = f.plan.create().unwrap();
+    let cgroup = create(&f.plan).unwrap();
     let opens = || {
         let script =
             "d=$(mktemp -d); cd $d; mknod kmsg c 1 11; (: < kmsg) 2>/dev/null; s=$?; rm -r $d; exit $s";
@@ -447,7 +459,7 @@ fn time_of_plan_create_and_remove() {
             let plan = plan(Some(&linux), "id", &layout, Driver::Cgroupfs, &mut Vec::new()).unwrap();
             let planned = start.elapsed();
             let start = Instant::now();
-            plan.create().unwrap();
+            create(&plan).unwrap();
             let created = start.elapsed();
             let start = Instant::now();
             plan.record().remove(Duration::from_secs(1)).unwrap();

@@ -88,22 +88,48 @@ impl Birth<'_> {
     fn go(&mut self) -> Result<(Lock, Child, Terminal)> {
         // Before anything of it exists: a crash from here on leaves something that can be found.
         self.dir.write(&self.record)?;
-        self.dir.save_config(&self.planned.config)?;
 
         let (channel, cgroup) = self.clone_init()?;
-        log::debug(|| {
-            format!(
-                "container {}: init is process {:?}",
-                self.record.id,
-                self.init.as_ref().map(|init| init.pid)
-            )
-        });
+        log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
+        // While init makes its mounts.
+        self.dir.save_config(&self.planned.config)?;
+        self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
+
+        let ahead = self.start_can_be_said_ahead(&cgroup);
+        if ahead {
+            self.say_start(&channel)?;
+        }
         let terminal = self.attend(&channel)?;
         // Init makes no more processes of its own, so limits that forbid them may come.
         cgroup.seal().context("limit the cgroup")?;
-
-        // Init waits for this word; it must not live on without a trace of it.
         self.record.complete = true;
+        if !ahead {
+            self.say_start(&channel)?;
+        }
+        self.hear_until_end(&channel)?;
+        if ahead {
+            self.dir.write(&self.record)?;
+        }
+        log::debug(|| format!("container {} is made", self.record.id));
+        match (self.lock.take(), self.init.take()) {
+            (Some(lock), Some(init)) => Ok((lock, init, terminal)),
+            _ => Err(Error::new(Code::State, "init was never made")),
+        }
+    }
+
+    /// With `run` nothing has to come between init's being ready and its start, so init need not
+    /// wait for the word. What is written down by then (the cgroup, init's identity) is enough to find
+    /// it after a crash.
+    fn start_can_be_said_ahead(&self, cgroup: &Cgroup) -> bool {
+        self.start != Start::Later
+            && !self.planned.init.runtime_hooks
+            && self.planned.init.terminal.is_none()
+            && !cgroup.is_sealed_later()
+    }
+
+    /// Writes down who init is, tells the engine, and lets init go on: it must not live on without a
+    /// trace of it, and the engine must know of it before it can end.
+    fn say_start(&mut self, channel: &ParentEnd) -> Result<()> {
         self.note_init()?;
         if let (Some(path), Some(init)) = (&self.options.pid_file, &self.init) {
             notify_engine::write_pid_file(path, init.pid)?;
@@ -111,14 +137,7 @@ impl Birth<'_> {
         if let (Some(path), Some(init)) = (&self.options.pidfd_socket, &self.init) {
             notify_engine::send_pidfd(path, init)?;
         }
-        // The engine learns of the container now, so that a program that ends at once is no surprise.
-        channel.send(FromParent::Start).or_else(|error| self.prefer_last_words(&channel, error))?;
-        self.hear_until_end(&channel)?;
-        log::debug(|| format!("container {} is made", self.record.id));
-        match (self.lock.take(), self.init.take()) {
-            (Some(lock), Some(init)) => Ok((lock, init, terminal)),
-            _ => Err(Error::new(Code::State, "init was never made")),
-        }
+        channel.send(FromParent::Start).or_else(|error| self.prefer_last_words(channel, error))
     }
 
     /// Makes the cgroup and init in it.
@@ -212,7 +231,8 @@ impl Birth<'_> {
     }
 
     /// Init was gone before it could be told to start; its last message says why, better than EPIPE.
-    fn prefer_last_words(&self, channel: &ParentEnd, error: Error) -> Result<()> {
+    fn prefer_last_words(&mut self, channel: &ParentEnd, error: Error) -> Result<()> {
+        self.attend(channel)?;
         self.hear_until_end(channel)?;
         Err(if error.errno() == Some(Errno::EPIPE) { self.untimely_end() } else { error })
     }

@@ -50,7 +50,7 @@ pub fn delete(host: &Host, id: &str, force: bool) -> Result<()> {
 
 /// Kills what is left, removes cgroup and state, runs the poststop hooks. Each step is repeatable.
 pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
-    kill::all(dir, record)?;
+    kill::all(record)?;
     wait_for_end(record)?;
     record.cgroup.remove(PATIENCE)?;
     dir.remove()?;

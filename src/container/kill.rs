@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 
 use super::Host;
-use super::state::{Record, StateDir};
+use super::state::Record;
 use super::status::{self, Status};
 use crate::error::{Code, Error, Result};
 use crate::sys::process::pidfd_send_signal;
@@ -26,7 +26,7 @@ pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
     }
     // Without a pid namespace of its own the death of init leaves its children alive.
     if signal == libc::SIGKILL && !record.own_pid_namespace {
-        self::all(&dir, &record)?;
+        self::all(&record)?;
         return Ok(());
     }
     signal_init(&record, signal)?;
@@ -38,13 +38,14 @@ pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
 }
 
 /// Kills everything of the container: its init, and what may live on in its cgroup.
-pub(super) fn all(_dir: &StateDir, record: &Record) -> Result<()> {
-    match signal_init(record, libc::SIGKILL) {
-        Ok(()) => {}
-        Err(error) if error.code() == Code::State => {}
+pub(super) fn all(record: &Record) -> Result<()> {
+    let gone = match signal_init(record, libc::SIGKILL) {
+        Ok(()) => false,
+        Err(error) if error.code() == Code::State => true,
         Err(error) => return Err(error),
-    }
-    if record.own_pid_namespace && !record.cgroup.is_frozen()? {
+    };
+    // With the init of a pid namespace all its processes end.
+    if record.own_pid_namespace && record.init.is_some() && (gone || !record.cgroup.is_frozen()?) {
         return Ok(());
     }
     record.cgroup.kill(libc::SIGKILL)

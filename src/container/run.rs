@@ -62,5 +62,5 @@ pub fn run(host: &Host, id: &str, options: &RunOptions) -> Result<u8> {
 }
 
 fn start_or_remove(born: &Born) -> Result<()> {
-    start::run_poststart(&born.dir, &born.record).map_err(|error| born.remove_after(error))
+    start::run_poststart(&born.record).map_err(|error| born.remove_after(error))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::state::{Record, StateDir};
+use super::state::Record;
 use super::status::{self, Status};
 use super::{Host, kill};
 use crate::error::{Code, Error, Result};
@@ -29,19 +29,19 @@ pub fn start(host: &Host, id: &str) -> Result<()> {
         }
     }
     gate::open(&dir, dir.path())?;
-    run_poststart(&dir, &record)
+    run_poststart(&record)
 }
 
 /// The hooks after the program was started; when one fails the container is stopped (runtime.md,
 /// lifecycle, step 9).
-pub(super) fn run_poststart(dir: &StateDir, record: &Record) -> Result<()> {
+pub(super) fn run_poststart(record: &Record) -> Result<()> {
     if record.poststart.is_empty() {
         return Ok(());
     }
     let state = record.oci_state("running", record.init.map_or(0, |init| init.pid)).to_json()?;
     for hook in &record.poststart {
         if let Err(error) = hooks::run(hooks::Kind::Poststart, hook, &hooks::Setting::captured(&state)) {
-            return Err(match kill::all(dir, record) {
+            return Err(match kill::all(record) {
                 Ok(()) => error,
                 Err(also) => error.remedy(format!("the container could not be stopped: {also}")),
             });

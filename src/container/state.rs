@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::identity::ProcessId;
 use crate::cgroups;
 use crate::error::{Call, Code, Context, Error, Result};
-use crate::init::OciState;
+use crate::init::{OciState, gate};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -284,9 +285,19 @@ impl StateDir {
     /// # Errors
     /// The kernel's; that it is gone already is no error.
     pub fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.path) {
+        // By name, without reading the directory: these are all that there is but after a crash.
+        for name in [CONFIG, gate::START, gate::ANSWER, STATE] {
+            match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno).call(|| format!("unlink({}/{name})", self.path.display())),
+            }
+        }
+        match std::fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                std::fs::remove_dir_all(&self.path).call(|| format!("remove({})", self.path.display()))
+            }
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).call(|| format!("remove({})", self.path.display()))
+                Err(error).call(|| format!("rmdir({})", self.path.display()))
             }
             _ => Ok(()),
         }

@@ -22,8 +22,10 @@ use nix::unistd::mkfifoat;
 
 use crate::error::{Call, Code, Error, Result};
 
-const START: &str = "start.fifo";
-const ANSWER: &str = "answer.fifo";
+/// What `start` writes to.
+pub const START: &str = "start.fifo";
+/// What `start` reads.
+pub const ANSWER: &str = "answer.fifo";
 
 /// Init's side: waits to be started.
 #[derive(Debug)]

@@ -196,10 +196,15 @@ pub fn describe_flags(flags: u64) -> String {
 /// ESRCH when there is no such process.
 pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: takes two integers; the descriptor returned is new and ours.
-    unsafe {
-        let fd = cvt(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
+    let ret = cvt(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) });
+    match ret {
         #[allow(clippy::cast_possible_truncation)] // a descriptor fits an int
-        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+        // Before Linux 6.13 the answer for a number that is only still the id of a session or a process
+        // group: the process itself is gone.
+        Err(Errno::EINVAL) if pid.as_raw() > 0 => Err(Errno::ESRCH),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -6,6 +6,8 @@
 
 pub mod bpf;
 pub mod credentials;
+#[cfg(target_arch = "x86_64")]
+mod early;
 pub mod fs;
 pub mod mount;
 pub mod namespace;

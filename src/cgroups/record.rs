@@ -73,6 +73,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// No cgroup: what a container has before its own is made.
+    pub fn none() -> Self {
+        Self { driver: Driver::Disabled, version: Version::V2, directories: Vec::new(), unit: None }
+    }
+
     /// Who made the cgroup.
     pub fn driver(&self) -> Driver {
         self.driver

@@ -12,7 +12,7 @@ use super::identity::ProcessId;
 use super::plan::{self, Planned};
 use super::state::{Lock, Record, StateDir};
 use super::{Host, delete, foreground, notify_engine};
-use crate::cgroups::Cgroup;
+use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::hooks;
 use crate::init::sync::{self, FromInit, FromParent, InitEnd, ParentEnd};
@@ -88,6 +88,9 @@ impl Birth<'_> {
     fn go(&mut self) -> Result<(Lock, Child, Terminal)> {
         // Before anything of it exists: a crash from here on leaves something that can be found.
         self.dir.write(&self.record)?;
+        // From here on the record says what is ours: a failure must not touch a cgroup of that name that
+        // is somebody else's.
+        self.record.cgroup = cgroups::Record::none();
 
         let (channel, cgroup) = self.clone_init()?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
@@ -157,6 +160,7 @@ impl Birth<'_> {
         // Last of the preparations: what fails before it leaves no cgroup to remove.
         let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
         self.record.cgroup = cgroup.record().clone();
+        self.record.cgroup_made = true;
         let (parent, to_parent) = sync::channel()?;
 
         let side = clone_into(namespaces, &mut joined, cgroup.clone_into())
@@ -283,19 +287,23 @@ fn clone_into(
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
 ) -> Result<Side> {
     let flags = namespaces.clone_flags();
-    if namespaces.join(Kind::User).is_some() {
+    // A new user namespace has no rights over namespaces of the host, so those are joined first.
+    if namespaces.join(Kind::User).is_some() || (namespaces.creates(Kind::User) && !joined.is_empty()) {
         return process::clone3_through(|| joined.enter_with_user(), flags, cgroup).context("make init");
     }
-    // Both change only where *children* are born, and are undone before the parent has others.
+    // Both change only where *children* are born, and are undone before the parent has others: hooks.
     let original_pid = joined.enter_pid_for_children()?;
     let original_time = match &namespaces.time_offsets {
         Some(offsets) if namespaces.sets_clocks() && !namespaces.creates(Kind::User) => {
-            Some(namespaces::unshare_time(offsets, &Procfs::host()?)?)
+            Procfs::host().and_then(|procfs| namespaces::unshare_time(offsets, &procfs)).map(Some)
         }
-        _ => None,
+        _ => Ok(None),
     };
-    let side = process::clone3(flags, cgroup).context("make init");
-    if let Ok(Side::Parent { .. }) = side {
+    let (side, original_time) = match original_time {
+        Ok(original) => (process::clone3(flags, cgroup).context("make init"), original),
+        Err(error) => (Err(error), None),
+    };
+    if !matches!(side, Ok(Side::Child)) {
         original_pid.map_or(Ok(()), namespaces::OriginalPid::restore)?;
         original_time.map_or(Ok(()), namespaces::OriginalTime::restore)?;
     }

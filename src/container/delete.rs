@@ -24,12 +24,25 @@ pub fn delete(host: &Host, id: &str, force: bool) -> Result<()> {
         Err(error) if force && error.code() == Code::NotFound => return Ok(()),
         other => other?,
     };
+    if force {
+        // A start or create that hangs in a hook holds the lock; it sees the end of init and gives up.
+        if let Ok(Some(record)) = dir.read() {
+            kill::all(&record)?;
+        }
+    }
     // A create that is under way ends within this time, or its lock is stuck and named.
     let _lock = match dir.lock(PATIENCE) {
         Err(error) if force && error.code() == Code::NotFound => return Ok(()),
         other => other?,
     };
-    let Some(record) = dir.read()? else {
+    let record = match dir.read() {
+        Err(error) if force => {
+            log::warning(&format!("{error}; if it has a cgroup, that is left"));
+            return dir.remove();
+        }
+        other => other?,
+    };
+    let Some(record) = record else {
         // The claim is all there is: create died before it made anything.
         return if force { dir.remove() } else { status::record(&dir).map(drop) };
     };
@@ -52,7 +65,13 @@ pub fn delete(host: &Host, id: &str, force: bool) -> Result<()> {
 pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
     kill::all(record)?;
     wait_for_end(record)?;
-    record.cgroup.remove(PATIENCE)?;
+    if record.cgroup_made {
+        record.cgroup.remove(PATIENCE)?;
+    } else if let Err(error) = record.cgroup.remove(Duration::from_secs(1)) {
+        // A create died between planning its cgroup and saying that it is made. Empty directories of that
+        // name are gone now; what is in use is not the container's.
+        log::warning(&format!("the cgroup of container {} is left: {error}", record.id));
+    }
     dir.remove()?;
     run_poststop(record)
 }

@@ -13,6 +13,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::Termios;
 
 use crate::error::{Call, Result};
+use crate::log;
+use crate::sys::mount::open_pty_peer;
 use crate::sys::process::{Child, Whom, inherited, pidfd_send_signal, wait};
 use crate::sys::tty;
 
@@ -65,7 +67,10 @@ impl Signals {
                 if signal == libc::SIGWINCH
                     && let Some(relay) = &terminal
                 {
-                    copy_terminal_size(relay.master.as_fd())?;
+                    // A terminal that was hung up has no size; the container keeps the one it had.
+                    if let Err(error) = copy_terminal_size(relay.master.as_fd()) {
+                        log::debug(|| error.to_string());
+                    }
                     continue;
                 }
                 match pidfd_send_signal(init.pidfd.as_fd(), signal) {
@@ -142,7 +147,11 @@ fn reap(init: &Child) -> Result<Option<u8>> {
 #[derive(Debug)]
 pub struct Relay {
     master: OwnedFd,
+    /// A slave of our own, never read: without any the master answers EIO, also between two programs of
+    /// the container that open the terminal one after the other.
+    _slave: OwnedFd,
     open: bool,
+    stdout_open: bool,
     stdin_open: bool,
     /// Typed but not yet taken by the container.
     typed: VecDeque<u8>,
@@ -157,7 +166,16 @@ impl Relay {
     /// The kernel's.
     pub fn start(master: OwnedFd) -> Result<Self> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).call(|| "fcntl(master, O_NONBLOCK)".into())?;
-        let mut relay = Self { master, open: true, stdin_open: true, typed: VecDeque::new(), before: None };
+        let slave = open_pty_peer(&master).call(|| "ioctl(master, TIOCGPTPEER)".into())?;
+        let mut relay = Self {
+            master,
+            _slave: slave,
+            open: true,
+            stdout_open: true,
+            stdin_open: true,
+            typed: VecDeque::new(),
+            before: None,
+        };
         match host_terminal() {
             Some(host) => relay.before = Some(tty::make_raw(host)?),
             None => tty::clear_onlcr(relay.master.as_fd())?,
@@ -169,13 +187,17 @@ impl Relay {
         let mut buffer = [0; 16 * 1024];
         match nix::unistd::read(&self.master, &mut buffer) {
             Ok(0) => self.open = false,
-            Ok(length) => write_all_to_stdout(&buffer[..length])?,
-            // EIO: the last process that had the terminal open has closed it.
+            Ok(length) => self.put_out(&buffer[..length]),
             Err(Errno::EIO) => self.open = false,
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(errno).call(|| "read(master)".into()),
         }
         Ok(())
+    }
+
+    /// When nobody reads our stdout any more the container goes on all the same; what it prints is lost.
+    fn put_out(&mut self, bytes: &[u8]) {
+        self.stdout_open = self.stdout_open && write_all_to_stdout(bytes).is_ok();
     }
 
     fn read_input(&mut self) -> Result<()> {
@@ -185,10 +207,10 @@ impl Relay {
             return Ok(());
         };
         match nix::unistd::read(stdin, &mut buffer) {
-            Ok(0) | Err(Errno::EIO) => self.stdin_open = false,
-            Ok(length) => self.typed.extend(&buffer[..length]),
+            Ok(length) if length > 0 => self.typed.extend(&buffer[..length]),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(errno) => return Err(errno).call(|| "read(stdin)".into()),
+            // Its end, or EIO of a terminal that was hung up: nothing more will be typed.
+            Ok(_) | Err(_) => self.stdin_open = false,
         }
         Ok(())
     }
@@ -212,8 +234,8 @@ impl Relay {
         if !self.open {
             return Ok(());
         }
-        let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
         loop {
+            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::ZERO) {
                 Ok(0) => return Ok(()),
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -222,7 +244,7 @@ impl Relay {
             let mut buffer = [0; 16 * 1024];
             match nix::unistd::read(&self.master, &mut buffer) {
                 Ok(0) | Err(Errno::EIO | Errno::EAGAIN) => return Ok(()),
-                Ok(length) => write_all_to_stdout(&buffer[..length])?,
+                Ok(length) => self.put_out(&buffer[..length]),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno).call(|| "read(master)".into()),
             }

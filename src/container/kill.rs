@@ -21,8 +21,11 @@ pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
     if now == Status::Stopped && !all {
         return Err(Error::new(Code::State, "container not running"));
     }
-    if all {
+    if all && record.cgroup.is_some() {
         return record.cgroup.kill(signal);
+    }
+    if all && now == Status::Stopped {
+        return Ok(());
     }
     // Without a pid namespace of its own the death of init leaves its children alive.
     if signal == libc::SIGKILL && !record.own_pid_namespace {
@@ -44,6 +47,10 @@ pub(super) fn all(record: &Record) -> Result<()> {
         Err(error) if error.code() == Code::State => true,
         Err(error) => return Err(error),
     };
+    // A cgroup that was only planned may be somebody else's.
+    if !record.cgroup_made {
+        return Ok(());
+    }
     // With the init of a pid namespace all its processes end.
     if record.own_pid_namespace && record.init.is_some() && (gone || !record.cgroup.is_frozen()?) {
         return Ok(());

@@ -69,6 +69,10 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let preserve_fds = inherited_descriptors(options.preserve_fds)?;
 
+    if host.driver == cgroups::Driver::Systemd {
+        return Err(Error::unsupported("--systemd-cgroup: create and run cannot use it yet")
+            .remedy("leave it out: the cgroup is then made through the file system"));
+    }
     let layout = cgroups::Layout::detect()?;
     let cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
     log::debug(|| {
@@ -152,6 +156,7 @@ impl Planned {
             complete: false,
             own_pid_namespace: self.init.namespaces.creates(Kind::Pid),
             cgroup: self.cgroup.record(),
+            cgroup_made: false,
             poststart: self.poststart.clone(),
             poststop: self.poststop.clone(),
         }
@@ -171,7 +176,10 @@ fn inherited_descriptors(preserve: u32) -> Result<Inherited> {
     // They are meant for us only when the pid says so.
     let listen =
         number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id())).unwrap_or(0);
-    let all = listen + preserve;
+    // The check below must end soon: no process has more descriptors than this.
+    let all = listen.checked_add(preserve).filter(|all| *all <= 1 << 20).ok_or_else(|| {
+        Error::invalid(format!("--preserve-fds: {preserve} is more descriptors than a process can have"))
+    })?;
     for fd in 3..3 + all {
         // What we opened ourselves has CLOEXEC and is no gift of the caller's.
         if !i32::try_from(fd).is_ok_and(process::is_inheritable) {

@@ -40,9 +40,9 @@ pub fn run(host: &Host, id: &str, options: &RunOptions) -> Result<u8> {
     }
     let mut signals = Signals::hold()?;
     let mut born = birth::bear(host, id, &options.create, Start::NowInForeground)?;
-    let terminal = match born.terminal.take() {
-        Some(master) => Some(Relay::start(master)?),
-        None => None,
+    let terminal = match born.terminal.take().map(Relay::start).transpose() {
+        Ok(terminal) => terminal,
+        Err(error) => return Err(born.remove_after(error)),
     };
     start_or_remove(&born)?;
     // Not needed any more, and `kill`, `exec`, `delete` of others must not wait for our end.

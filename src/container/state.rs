@@ -56,6 +56,9 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Where its processes are accounted and how to remove that.
     pub cgroup: cgroups::Record,
+    /// False while `cgroup` is only the plan: a cgroup of that name may be somebody else's.
+    #[serde(default)]
+    pub cgroup_made: bool,
     /// Run by `start`.
     #[serde(default)]
     pub poststart: Vec<Hook>,
@@ -128,10 +131,16 @@ impl StateRoot {
             }
             Err(error) => return Err(error).call(|| format!("mkdir({})", path.display())),
         }
-        let dir = open_directory(&path).map(|fd| StateDir { id: id.into(), path, fd })?;
-        // Nobody else can hold it for longer than a glance: it has just been made.
-        let lock = dir.lock(Duration::from_secs(5))?;
-        Ok((dir, lock))
+        let locked = open_directory(&path).and_then(|fd| {
+            let dir = StateDir { id: id.into(), path: path.clone(), fd };
+            // Nobody else can hold it for longer than a glance: it has just been made.
+            let lock = dir.lock(Duration::from_secs(5))?;
+            Ok((dir, lock))
+        });
+        locked.map_err(|error| match std::fs::remove_dir(&path) {
+            Ok(()) => error,
+            Err(also) => error.remedy(format!("{} is left: {also}", path.display())),
+        })
     }
 
     /// The directory of a container that is there.
@@ -161,7 +170,9 @@ impl StateRoot {
         let mut ids = Vec::new();
         for entry in entries {
             let entry = entry.call(|| format!("readdir({})", self.path.display()))?;
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if let Ok(name) = entry.file_name().into_string()
+                && is_directory
                 && check_id(&name).is_ok()
             {
                 ids.push(name);
@@ -218,8 +229,13 @@ impl StateDir {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
-        let linked = fstat(&fd).call(|| format!("fstat({})", self.path.display()))?.st_nlink > 0;
-        if linked { Ok(Lock(fd)) } else { Err(does_not_exist(&self.id)) }
+        // The name may have been given to another container since we opened ours.
+        let identity = |fd: BorrowedFd<'_>| -> Result<(u64, u64, u64)> {
+            let stat = fstat(fd).call(|| format!("fstat({})", self.path.display()))?;
+            Ok((stat.st_dev, stat.st_ino, stat.st_nlink))
+        };
+        let (ours, locked) = (identity(self.fd.as_fd())?, identity(fd.as_fd())?);
+        if ours == locked && locked.2 > 0 { Ok(Lock(fd)) } else { Err(does_not_exist(&self.id)) }
     }
 
     /// Whether some command holds the lock now.
@@ -227,7 +243,10 @@ impl StateDir {
     /// # Errors
     /// The kernel's.
     pub fn is_locked(&self) -> Result<bool> {
-        let fd = open_directory(&self.path)?;
+        let fd = open_directory(&self.path).map_err(|error| match error.errno() {
+            Some(Errno::ENOENT) => does_not_exist(&self.id),
+            _ => error,
+        })?;
         Ok(!try_flock(&fd)?)
     }
 

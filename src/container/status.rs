@@ -8,6 +8,7 @@ use super::Host;
 use super::state::{Record, StateDir};
 use crate::error::{Code, Error, Result};
 use crate::init::gate;
+use crate::log;
 
 /// The states of runtime.md#state, and `paused` as runc has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,8 +89,9 @@ pub fn of(dir: &StateDir, record: &Record) -> Result<Status> {
     }
     Ok(match () {
         () if !alive => Status::Stopped,
-        () if gate::is_waiting(dir)? => Status::Created,
+        // Before the gate: a frozen init cannot be started.
         () if record.cgroup.is_frozen()? => Status::Paused,
+        () if gate::is_waiting(dir)? => Status::Created,
         () => Status::Running,
     })
 }
@@ -107,7 +109,8 @@ pub fn state(host: &Host, id: &str) -> Result<StateView> {
 /// All containers below the root, by id.
 ///
 /// # Errors
-/// The root cannot be read. A container that vanishes while it is looked at is left out.
+/// The root cannot be read. A container that vanishes while it is looked at is left out, one that cannot
+/// be read is named in the log.
 pub fn list(host: &Host) -> Result<Vec<StateView>> {
     let mut views = Vec::new();
     for id in host.root.ids()? {
@@ -118,7 +121,8 @@ pub fn list(host: &Host) -> Result<Vec<StateView>> {
         match seen {
             Ok(view) => views.push(view),
             Err(error) if error.code() == Code::NotFound => {}
-            Err(error) => return Err(error),
+            // One that cannot be read must not hide the others.
+            Err(error) => log::warning(&format!("container {id}: {error}")),
         }
     }
     Ok(views)

@@ -176,6 +176,15 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
     process::cloexec_from(plan.first_private_descriptor())?;
     nix::unistd::setsid().call(|| "setsid".into())?;
+    // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
+    let procfs = Procfs::host()?;
+    // While our own files there are still ours: they take effect at execve and for all that follows.
+    plan.security.set_oom_score_adj(&procfs)?;
+    plan.security.set_exec_labels(&procfs)?;
+    // Before the first step towards the container: whoever is in its namespaces already, with whatever
+    // capabilities there, must not look into a process that has the host's mounts and descriptors
+    // (CVE-2016-9962). The owner of our memory is the host's user namespace until execve.
+    process::set_undumpable()?;
 
     // Before any other step: the rights over all else come from the user namespace.
     newborn.joined.enter()?;
@@ -184,10 +193,6 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
             newborn.expect(FromParent::IdsMapped)?;
         }
         become_root()?;
-        // The change of ids has made us undumpable: our own files in /proc (oom_score_adj, attr,
-        // timens_offsets) would belong to the host's root. Who could ptrace us now has all
-        // capabilities of our user namespace already.
-        nix::sys::prctl::set_dumpable(true).call(|| "prctl(PR_SET_DUMPABLE, 1)".into())?;
         // The change of ids has cleared it.
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     }
@@ -197,8 +202,6 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
-    // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
-    let procfs = Procfs::host()?;
     plan.security.write_sysctls(&procfs)?;
 
     let root = plan.rootfs.build()?;
@@ -252,8 +255,15 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
         && namespaces.sets_clocks()
         && namespaces.creates(Kind::User)
     {
+        // Our own file in /proc is ours only while we are dumpable. In a new user namespace without a
+        // neighbour in the pid namespace nobody is there to use the moment.
+        let alone = namespaces.creates(Kind::Pid);
+        if alone {
+            nix::sys::prctl::set_dumpable(true).call(|| "prctl(PR_SET_DUMPABLE, 1)".into())?;
+        }
         // Dropped, not restored: execve moves us into it.
         drop(namespaces::unshare_time(offsets, &Procfs::host()?)?);
+        process::set_undumpable()?;
     }
     if let Some(name) = &plan.hostname {
         namespaces::set_hostname(name)?;
@@ -308,12 +318,10 @@ fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Res
 /// [`security`].
 fn give_up_rights(plan: &Plan, procfs: &Procfs) -> Result<()> {
     let security = &plan.security;
-    security.set_oom_score_adj(procfs)?;
     if let Some(id) = &plan.keyring {
         let other_users = plan.namespaces.has(Kind::User);
         security::join_session_keyring(id, security.selinux_label.as_deref(), other_users, procfs)?;
     }
-    security.set_exec_labels(procfs)?;
     security.set_scheduler()?;
     security.set_io_priority()?;
     security.set_memory_policy()?;
@@ -330,8 +338,6 @@ fn give_up_rights(plan: &Plan, procfs: &Procfs) -> Result<()> {
     if !entered {
         cwd::enter_as_user(&plan.cwd)?;
     }
-    // Until execve nobody in the container may look into us (CVE-2016-9962).
-    process::set_undumpable()?;
     cwd::check_inside_root()
 }
 

@@ -53,10 +53,15 @@ impl Root {
     /// Makes `slave` the container's `/dev/console`, by descriptor on both sides. A symlink of the image
     /// is not followed (CVE-2026-88264).
     pub fn bind_console(&self, slave: BorrowedFd<'_>) -> Result<()> {
-        let console = Path::new("/dev/console");
+        let console = Path::new("console");
         let bind = || {
             let old = umask(Mode::empty());
-            let target = inroot::find_or_make(self.fd(), console, Symlinks::NotLast, || Ok(Missing::File));
+            let target = inroot::find_or_make(self.fd(), Path::new("/dev"), Symlinks::Refuse, || {
+                Ok(Missing::Directory)
+            })
+            .and_then(|dev| {
+                inroot::find_or_make(dev.fd.as_fd(), console, Symlinks::NotLast, || Ok(Missing::File))
+            });
             umask(old);
             let target = target?.fd;
             if is_symlink(&fstat(&target).call(|| "fstat".into())?) {

@@ -102,8 +102,9 @@ impl Root {
     /// Makes the nodes and the links in `/dev`. The image's `/dev` may be a symlink; it is resolved
     /// inside the root (CVE-2026-41579, CVE-2026-47766).
     pub(super) fn fill_dev(&self, nodes: &[Node], user_namespace: bool) -> Result<()> {
+        // A symlink of the image could lead into a volume of the host (CVE-2026-41579, CVE-2026-47766).
         let dev =
-            inroot::find_or_make(self.fd(), Path::new("/dev"), Symlinks::Follow, || Ok(Missing::Directory))
+            inroot::find_or_make(self.fd(), Path::new("/dev"), Symlinks::Refuse, || Ok(Missing::Directory))
                 .context("/dev")?
                 .fd;
         for node in nodes {

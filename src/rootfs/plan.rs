@@ -342,7 +342,8 @@ fn filesystem(
         label: label.filter(|_| !matches!(fstype, "proc" | "sysfs" | "mqueue")).cloned(),
         copy_up: options.copy_up,
         readonly_later,
-        ordinary_directory: matches!(fstype, "proc" | "sysfs"),
+        // Devices are made in /dev by its name afterwards, so it must be what it is called.
+        ordinary_directory: matches!(fstype, "proc" | "sysfs") || destination == Path::new("/dev"),
         fallback: (fstype == "sysfs" && request.user_namespace && !request.network_namespace)
             .then(host_sysfs),
     })

@@ -78,6 +78,8 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
     let (pid, in_cgroup) = match cvt(ret) {
         Ok(pid) => (pid, true),
         Err(Errno::ENOSYS) => (clone_before_5_3(flags, &mut pidfd)?, false),
+        // Before Linux 5.7 the last member of the arguments is unknown.
+        Err(Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => return clone3(flags, None),
         Err(errno) => return Err(Error::syscall(format!("clone3({})", describe_flags(flags)), errno)),
     };
     if pid == 0 {
@@ -167,6 +169,10 @@ pub fn set_undumpable() -> Result<()> {
 
 #[allow(clippy::cast_sign_loss)] // constants
 fn clone_before_5_3(flags: u64, pidfd: &mut RawFd) -> Result<libc::c_long> {
+    // The low byte is the exit signal here, so CLONE_NEWTIME cannot be said.
+    if flags & 0xff != 0 {
+        return Err(Error::unsupported("a new time namespace needs clone3(2), which is refused here"));
+    }
     let flags = flags | libc::CLONE_PIDFD as u64 | exit_signal(flags);
     // SAFETY: as in clone3: no shared memory, no new stack; the pidfd is stored where parent_tid points.
     let ret =

@@ -68,9 +68,13 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[RawFd]) -> Result<()>
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
     let mut control = nix::cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(buffer)];
+    let mut reset = false;
     let message = loop {
         match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
             Err(nix::errno::Errno::EINTR) => {}
+            // Said once, before what is still queued, when the other side ended without reading all that
+            // we sent: its last words come with the next call.
+            Err(nix::errno::Errno::ECONNRESET) if !reset => reset = true,
             other => break other.call(|| "recvmsg".into())?,
         }
     };

@@ -194,7 +194,11 @@ impl<'a> Spawn<'a> {
             }
             // Only errno fits through the pipe; the steps before execve hardly fail.
             let errno = |error: Error| error.errno().unwrap_or(Errno::EIO);
-            process::cloexec_from(3).and_then(|()| process::reset_signals()).map_err(errno)
+            process::cloexec_from(3)
+                .and_then(|()| process::reset_signals())
+                // A hook of a berth that was killed would go on with a container that nobody makes.
+                .and_then(|()| process::set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL)))
+                .map_err(errno)
         };
         if let Err(errno) = prepare() {
             return errno;

@@ -81,6 +81,16 @@ pub enum Verb {
     Run(run::Run),
     /// List the containers of this root
     List(list::List),
+    /// Stop all processes of a container
+    Pause(pause::Pause),
+    /// Let the processes of a paused container go on
+    Resume(pause::Resume),
+    /// Print the processes of a container
+    Ps(ps::Ps),
+    /// Change the limits of a container
+    Update(update::Update),
+    /// Print what a container uses, and when it runs out of memory
+    Events(events::Events),
     /// Write a config.json to start from
     Spec(spec::Spec),
 }
@@ -96,6 +106,11 @@ impl Verb {
             Self::Delete(verb) => verb.execute(host),
             Self::Run(verb) => verb.execute(host),
             Self::List(verb) => verb.execute(host),
+            Self::Pause(verb) => verb.execute(host),
+            Self::Resume(verb) => verb.execute(host),
+            Self::Ps(verb) => verb.execute(host),
+            Self::Update(verb) => verb.execute(host),
+            Self::Events(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
         }
         .map(Status::into_inner)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Status, print};
-use crate::container::events::{self, Event};
 use crate::container::Host;
+use crate::container::events::{self, Event};
 use crate::error::{Error, Result as Outcome};
 
 /// `berth events`
@@ -36,8 +36,7 @@ impl Events {
 }
 
 fn print_line(event: &Event) -> Outcome<()> {
-    let text =
-        serde_json::to_string(event).map_err(|e| Error::invalid(format!("print an event: {e}")))?;
+    let text = serde_json::to_string(event).map_err(|e| Error::invalid(format!("print an event: {e}")))?;
     print(&(text + "\n"))
 }
 

@@ -101,10 +101,9 @@ impl Update {
 
     /// The flags as linux.resources; a zero where runc takes it for "not given" is left out.
     fn changes(&self) -> LinuxResources {
-        for (flag, value) in [
-            ("--kernel-memory", self.kernel_memory),
-            ("--kernel-memory-tcp", self.kernel_memory_tcp),
-        ] {
+        for (flag, value) in
+            [("--kernel-memory", self.kernel_memory), ("--kernel-memory-tcp", self.kernel_memory_tcp)]
+        {
             if value.is_some() {
                 log::warning(&format!("{flag} is ignored: the kernel has no such limit any more"));
             }

@@ -67,7 +67,8 @@ fn lines_of(output: &str, pids: &[i32]) -> Result<String> {
     let header = lines.next().unwrap_or_default();
     let column = header.split_whitespace().position(|title| title == "PID");
     let column = column.ok_or_else(|| {
-        Error::new(Code::Invalid, "the output of ps(1) has no column PID").remedy("choose other options of ps")
+        Error::new(Code::Invalid, "the output of ps(1) has no column PID")
+            .remedy("choose other options of ps")
     })?;
     let mut table = format!("{header}\n");
     for line in lines {

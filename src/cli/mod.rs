@@ -18,6 +18,7 @@ pub mod pause;
 pub mod ps;
 pub mod restore;
 pub mod run;
+pub mod seccomp;
 pub mod signal;
 pub mod spec;
 pub mod start;
@@ -88,11 +89,15 @@ pub enum Verb {
     /// Print the processes of a container
     Ps(ps::Ps),
     /// Change the limits of a container
-    Update(update::Update),
+    Update(Box<update::Update>),
     /// Print what a container uses, and when it runs out of memory
     Events(events::Events),
     /// Write a config.json to start from
     Spec(spec::Spec),
+    /// Print what berth can do as JSON
+    Features(features::Features),
+    /// Print what a seccomp profile does
+    Seccomp(seccomp::Seccomp),
 }
 
 impl Verb {
@@ -112,6 +117,8 @@ impl Verb {
             Self::Update(verb) => verb.execute(host),
             Self::Events(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
+            Self::Features(verb) => verb.execute(),
+            Self::Seccomp(verb) => verb.execute(),
         }
         .map(Status::into_inner)
     }

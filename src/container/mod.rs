@@ -7,6 +7,7 @@ mod birth;
 pub mod create;
 mod delete;
 pub mod events;
+mod features;
 mod foreground;
 mod freeze;
 mod identity;
@@ -21,6 +22,7 @@ pub mod status;
 mod update;
 
 pub use delete::delete;
+pub use features::features;
 pub use freeze::{pause, resume};
 pub use kill::kill;
 pub use processes::{process_table, processes};

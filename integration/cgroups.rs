@@ -13,6 +13,7 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
+    a_cgroup_in_use_is_left_alone,
 }
 
 /// Skips where the layout has no such controller: on some machines v1 holds them all.
@@ -292,4 +293,17 @@ fn deep_paths() {
     assert_eq!(host::cgroups_with(&path), Vec::<PathBuf>::new());
     // What was made on the way stays with some runtimes; it is the suite's to remove.
     host::remove_cgroups(host::cgroups_with(&container.bundle.cgroup_path()));
+}
+
+/// A second container in the same cgroup is refused, and its clean-up does not reach the first.
+fn a_cgroup_in_use_is_left_alone() {
+    for namespaces in [&["pid"][..], &[]] {
+        let alike = || namespaces.iter().fold(sleeper(), |bundle, kind| bundle.without_namespace(kind));
+        let mut first = alike().container();
+        first.up();
+        let second = alike().set("/linux/cgroupsPath", first.bundle.cgroup_path()).container();
+        second.refused("cgroup is not empty");
+        assert_eq!(first.status(), "running");
+        assert!(!host::cgroups_with(&first.bundle.cgroup_path()).is_empty());
+    }
 }

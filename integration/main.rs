@@ -8,7 +8,10 @@ mod cgroups;
 mod cli;
 mod devices;
 mod engines_bundles;
+mod events;
 mod fds;
+mod features;
+mod freeze;
 mod harness;
 mod hooks;
 mod invalid;
@@ -18,11 +21,13 @@ mod mounts;
 mod namespaces;
 mod process;
 mod propagation;
+mod ps;
 mod regression;
 mod rlimits;
 mod seccomp;
 mod terminal;
 mod time_namespace;
+mod update;
 mod userns;
 
 use std::process::ExitCode;
@@ -44,6 +49,11 @@ fn main() -> ExitCode {
         ("rlimits", rlimits::TESTS),
         ("seccomp", seccomp::TESTS),
         ("cgroups", cgroups::TESTS),
+        ("freeze", freeze::TESTS),
+        ("ps", ps::TESTS),
+        ("update", update::TESTS),
+        ("events", events::TESTS),
+        ("features", features::TESTS),
         ("hooks", hooks::TESTS),
         ("terminal", terminal::TESTS),
         ("fds", fds::TESTS),

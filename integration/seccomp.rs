@@ -1,8 +1,12 @@
 //! Profiles seen from inside: actions, errnos, conditions, architectures.
 
-use crate::harness::program::{Bounded, directory, path, root};
+use crate::harness::program::{Bounded, berth, directory, path, patience, root};
 use crate::harness::*;
 use crate::{require, tests};
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
 
 tests! {
     mode_is_filter, errno_of_a_rule, default_action_and_errno, conditions_on_arguments, masked_equality, conditions_on_64_bits,
@@ -10,6 +14,8 @@ tests! {
     without_no_new_privileges, i386_rules, other_architectures_are_not_a_way_around, x32_rules, allow_everything_filters_nothing,
     log_action_allows, unknown_action_is_refused, rules_win_over_the_default, empty_names_are_refused, filter_count,
     applies_to_a_user_without_capabilities, default_allow_with_errno_for_some,
+    an_agent_answers, an_agent_answers_what_was_created, an_agent_must_be_there, notify_of_the_runtimes_own_calls_is_refused,
+    profiles_are_explained,
 }
 
 /// sched_get_priority_max(policy): nothing needs it, and its argument is free.
@@ -287,4 +293,159 @@ fn default_allow_with_errno_for_some() {
         (report.probe("mkdir:/tmp/new"), report.probe("create:/tmp/file")),
         (&json!("EACCES"), &json!("ok"))
     );
+}
+
+/// Accepts one connection and one message, answers one call with this value; the message. The thread
+/// panics when nobody comes.
+fn agent(socket: UnixListener, answer: i64) -> JoinHandle<Value> {
+    std::thread::spawn(move || {
+        let (message, listener) = receive(&socket);
+        let mut notification = libc::seccomp_notif {
+            id: 0,
+            pid: 0,
+            flags: 0,
+            data: libc::seccomp_data { nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] },
+        };
+        ioctl(&listener, RECEIVE, &mut notification);
+        assert_eq!(i64::from(notification.data.nr), PROBE);
+        let mut response = libc::seccomp_notif_resp { id: notification.id, val: answer, error: 0, flags: 0 };
+        ioctl(&listener, SEND, &mut response);
+        message
+    })
+}
+
+/// SECCOMP_IOCTL_NOTIF_RECV and _SEND (linux/seccomp.h).
+const RECEIVE: libc::Ioctl = 0xc050_2100;
+const SEND: libc::Ioctl = 0xc018_2101;
+
+#[allow(unsafe_code)]
+fn ioctl<T>(listener: &OwnedFd, request: libc::Ioctl, structure: &mut T) {
+    // SAFETY: the structure is the one of the request, and outlives the call.
+    let answer = unsafe { libc::ioctl(listener.as_raw_fd(), request, std::ptr::from_mut(structure)) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[allow(unsafe_code)]
+fn receive(socket: &UnixListener) -> (Value, OwnedFd) {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    socket.set_nonblocking(true).expect("nonblocking");
+    let deadline = std::time::Instant::now() + patience();
+    let (connection, _) = loop {
+        match socket.accept() {
+            Ok(accepted) => break accepted,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "no connection: {error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    connection.set_nonblocking(false).expect("blocking");
+    connection.set_read_timeout(Some(patience())).expect("timeout");
+    let mut text = [0; 4096];
+    let mut control = nix::cmsg_space!([RawFd; 2]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
+        .expect("a message");
+    let fds: Vec<RawFd> = message
+        .cmsgs()
+        .expect("control data")
+        .flat_map(|item| match item {
+            ControlMessageOwned::ScmRights(fds) => fds,
+            _ => Vec::new(),
+        })
+        .collect();
+    let length = message.bytes;
+    let [fd] = fds[..] else { panic!("{} descriptors", fds.len()) };
+    // SAFETY: the kernel has just installed it for us.
+    let listener = unsafe { OwnedFd::from_raw_fd(fd) };
+    (serde_json::from_slice(&text[..length]).expect("one JSON object"), listener)
+}
+
+fn notifying(socket: &std::path::Path, step: &str) -> Bundle {
+    let rules = json!([{ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_NOTIFY" }]);
+    Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", rules)
+        .set("/linux/seccomp/listenerPath", socket.to_string_lossy().into_owned())
+        .set("/linux/seccomp/listenerMetadata", "some words")
+        .set("/annotations", json!({ "a": "b" }))
+        .steps(&[step, "report"])
+}
+
+/// runtime.md, Container Process State: the message and what it says; the agent's answer is the call's.
+fn an_agent_answers() {
+    let path = directory().join("agent");
+    let agent = agent(UnixListener::bind(&path).expect("socket"), 4711);
+    let step = probe(0);
+    let container = notifying(&path, &step).container();
+    let report = Report::parse(&container.run().ok().stdout());
+    assert_eq!(report.probe(&step), "ok 4711");
+    let message = agent.join().expect("an agent");
+    assert_eq!(message["fds"], json!(["seccompFd"]));
+    assert_eq!((&message["ociVersion"], &message["metadata"]), (&json!("1.0.2"), &json!("some words")));
+    assert_eq!(
+        (&message["state"]["id"], &message["state"]["status"]),
+        (&json!(container.id), &json!("creating"))
+    );
+    assert_eq!(message["state"]["annotations"], json!({ "a": "b" }));
+    assert_eq!(message["pid"], message["state"]["pid"]);
+}
+
+fn an_agent_answers_what_was_created() {
+    let path = directory().join("agent");
+    let agent = agent(UnixListener::bind(&path).expect("socket"), 4711);
+    let step = probe(0);
+    let mut container = notifying(&path, &step).set("/process/noNewPrivileges", false).container();
+    container.create();
+    let pid = container.pid();
+    container.start();
+    assert_eq!(container.started_report().probe(&step), "ok 4711");
+    let message = agent.join().expect("an agent");
+    // The runtime's number, not the container's.
+    assert_eq!(message["pid"], json!(pid));
+    assert_eq!(message["state"]["status"], "created");
+}
+
+fn an_agent_must_be_there() {
+    let path = directory().join("nobody");
+    notifying(&path, "echo:x").refused("reach the seccomp agent");
+    // It is not bothered for a profile that has no question to it.
+    Bundle::new()
+        .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]))
+        .set("/linux/seccomp/listenerPath", path.to_string_lossy().into_owned())
+        .report();
+}
+
+fn notify_of_the_runtimes_own_calls_is_refused() {
+    for call in ["write", "sendmsg"] {
+        let rules = json!([{ "names": [call], "action": "SCMP_ACT_NOTIFY" }]);
+        Bundle::new()
+            .seccomp("SCMP_ACT_ALLOW", rules)
+            .set("/linux/seccomp/listenerPath", "/nobody")
+            .refused(&format!("SCMP_ACT_NOTIFY cannot be used for {call}"));
+    }
+}
+
+fn profiles_are_explained() {
+    let config = directory().join("config.json");
+    std::fs::write(&config, include_str!("bundles/docker.json")).expect("config.json");
+    let bare = directory().join("profile.json");
+    let docker: Value = serde_json::from_str(include_str!("bundles/docker.json")).expect("docker.json");
+    std::fs::write(&bare, docker["linux"]["seccomp"].to_string()).expect("profile");
+    for file in [&config, &bare] {
+        let file = file.to_string_lossy();
+        let ask = |words: &[&str]| {
+            let mut args = vec!["seccomp"];
+            args.extend(words);
+            berth(&args).done().ok().stdout()
+        };
+        assert!(ask(&["compile", &file]).contains("return ALLOW"));
+        assert!(ask(&["test", &file, "read"]).starts_with("ALLOW: syscalls["));
+        assert!(ask(&["test", &file, "--arch", "x86", "open"]).starts_with("ALLOW: syscalls["));
+        assert!(ask(&["test", &file, "kexec_load"]).starts_with("ERRNO(EPERM): defaultAction"));
+        assert!(ask(&["test", &file, "personality", "0xffffffff"]).starts_with("ALLOW"));
+        assert!(ask(&["test", &file, "personality", "1234"]).starts_with("ERRNO(EPERM)"));
+        assert!(ask(&["test", &file, "--arch", "arm", "read"]).contains("architecture not listed"));
+    }
+    let file = bare.to_string_lossy().into_owned();
+    berth(&["seccomp", "test", &file, "frobnicate"]).done().fails("no architecture has a system call");
+    berth(&["seccomp", "test", &file, "--arch", "vax", "read"]).done().fails("expected one of x86_64");
+    berth(&["seccomp", "compile", "/nonexistent"]).done().fails("no such file");
 }

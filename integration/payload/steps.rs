@@ -22,6 +22,7 @@ pub fn run(steps: &[String]) -> ExitCode {
             "complain" => eprintln!("{operand}"),
             "cat" => copy_stdin(),
             "sleep" => std::thread::sleep(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
+            "spin" => spin(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
             "exit" => return ExitCode::from(operand.parse::<u8>().unwrap_or(125)),
             "background" => background(operand),
             "raise" => raise(operand),
@@ -56,6 +57,14 @@ fn copy_stdin() {
         if stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush()).is_err() {
             return;
         }
+    }
+}
+
+/// Uses the processor, and nothing else, for a time.
+fn spin(time: Duration) {
+    let end = std::time::Instant::now() + time;
+    while std::time::Instant::now() < end {
+        std::hint::spin_loop();
     }
 }
 

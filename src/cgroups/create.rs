@@ -153,7 +153,8 @@ impl Plan {
     /// `made`: the directories that were not there before.
     fn create_all(&self, made: &mut Vec<Directory>) -> Result<Cgroup> {
         let mut cgroup = Cgroup {
-            record: Record { directories: Vec::new(), ..self.record.clone() },
+            // The scope is not ours before systemd has agreed to make it: another's may have its name.
+            record: Record { directories: Vec::new(), unit: None, ..self.record.clone() },
             unified: None,
             tasks: Vec::with_capacity(self.record.directories.len()),
             late: self.late.clone(),

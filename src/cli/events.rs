@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::{Status, print};
+use crate::container::Host;
+use crate::container::events::{self, Event};
+use crate::error::{Error, Result as Outcome};
+
 /// `berth events`
 #[derive(Clone, Debug, Args)]
 pub struct Events {
@@ -16,6 +21,23 @@ pub struct Events {
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Events {
+    /// Prints one event per line: one with `--stats`, else until the container has ended.
+    pub fn execute(&self, host: &Host) -> Outcome<Status> {
+        if self.stats {
+            print_line(&events::stats(host, &self.id)?)?;
+        } else {
+            events::watch(host, &self.id, self.interval, print_line)?;
+        }
+        Ok(Status::DONE)
+    }
+}
+
+fn print_line(event: &Event) -> Outcome<()> {
+    let text = serde_json::to_string(event).map_err(|e| Error::invalid(format!("print an event: {e}")))?;
+    print(&(text + "\n"))
 }
 
 /// A duration as Go prints them: numbers with a unit, one after another.

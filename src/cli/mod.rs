@@ -18,6 +18,7 @@ pub mod pause;
 pub mod ps;
 pub mod restore;
 pub mod run;
+pub mod seccomp;
 pub mod signal;
 pub mod spec;
 pub mod start;
@@ -81,8 +82,22 @@ pub enum Verb {
     Run(run::Run),
     /// List the containers of this root
     List(list::List),
+    /// Stop all processes of a container
+    Pause(pause::Pause),
+    /// Let the processes of a paused container go on
+    Resume(pause::Resume),
+    /// Print the processes of a container
+    Ps(ps::Ps),
+    /// Change the limits of a container
+    Update(Box<update::Update>),
+    /// Print what a container uses, and when it runs out of memory
+    Events(events::Events),
     /// Write a config.json to start from
     Spec(spec::Spec),
+    /// Print what berth can do as JSON
+    Features(features::Features),
+    /// Print what a seccomp profile does
+    Seccomp(seccomp::Seccomp),
 }
 
 impl Verb {
@@ -96,7 +111,14 @@ impl Verb {
             Self::Delete(verb) => verb.execute(host),
             Self::Run(verb) => verb.execute(host),
             Self::List(verb) => verb.execute(host),
+            Self::Pause(verb) => verb.execute(host),
+            Self::Resume(verb) => verb.execute(host),
+            Self::Ps(verb) => verb.execute(host),
+            Self::Update(verb) => verb.execute(host),
+            Self::Events(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
+            Self::Features(verb) => verb.execute(),
+            Self::Seccomp(verb) => verb.execute(),
         }
         .map(Status::into_inner)
     }

@@ -2,6 +2,10 @@
 
 use clap::Args;
 
+use super::Status;
+use crate::container::{self, Host};
+use crate::error::Result;
+
 /// `berth pause`
 #[derive(Clone, Debug, Args)]
 pub struct Pause {
@@ -10,10 +14,26 @@ pub struct Pause {
     pub id: String,
 }
 
+impl Pause {
+    /// Freezes the container's processes.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        container::pause(host, &self.id)?;
+        Ok(Status::DONE)
+    }
+}
+
 /// `berth resume`
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Resume {
+    /// Lets the container's processes go on.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        container::resume(host, &self.id)?;
+        Ok(Status::DONE)
+    }
 }

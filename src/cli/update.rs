@@ -1,8 +1,15 @@
 //! `berth update`
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
+use super::Status;
+use crate::container::{self, Host};
+use crate::error::{Call, Error, Result as Outcome};
+use crate::{log, spec};
 
 /// `berth update`
 #[derive(Clone, Debug, Args)]
@@ -67,6 +74,80 @@ pub struct Update {
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Update {
+    /// Changes the container's limits.
+    pub fn execute(&self, host: &Host) -> Outcome<Status> {
+        self.refuse_rdt()?;
+        let changes = match &self.resources {
+            Some(path) => spec::parse_resources(&read(path)?)?,
+            None => self.changes(),
+        };
+        container::update(host, &self.id, changes)?;
+        Ok(Status::DONE)
+    }
+
+    fn refuse_rdt(&self) -> Outcome<()> {
+        // runc's words for a host without resctrl.
+        if self.l3_cache_schema.is_some() {
+            return Err(Error::unsupported("Intel RDT/CAT: l3 cache schema is not enabled"));
+        }
+        if self.mem_bw_schema.is_some() {
+            return Err(Error::unsupported("Intel RDT/MBA: memory bandwidth schema is not enabled"));
+        }
+        Ok(())
+    }
+
+    /// The flags as linux.resources; a zero where runc takes it for "not given" is left out.
+    fn changes(&self) -> LinuxResources {
+        for (flag, value) in
+            [("--kernel-memory", self.kernel_memory), ("--kernel-memory-tcp", self.kernel_memory_tcp)]
+        {
+            if value.is_some() {
+                log::warning(&format!("{flag} is ignored: the kernel has no such limit any more"));
+            }
+        }
+        let list = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let mut cpu = LinuxCpu::default();
+        cpu.set_shares(self.cpu_share.filter(|shares| *shares != 0));
+        cpu.set_quota(self.cpu_quota);
+        cpu.set_period(self.cpu_period);
+        cpu.set_burst(self.cpu_burst);
+        cpu.set_realtime_period(self.cpu_rt_period);
+        cpu.set_realtime_runtime(self.cpu_rt_runtime);
+        cpu.set_cpus(list(&self.cpuset_cpus));
+        cpu.set_mems(list(&self.cpuset_mems));
+        cpu.set_idle(self.cpu_idle);
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(self.memory);
+        memory.set_reservation(self.memory_reservation);
+        memory.set_swap(self.memory_swap);
+        let mut changes = LinuxResources::default();
+        changes.set_cpu((cpu != LinuxCpu::default()).then_some(cpu));
+        changes.set_memory((memory != LinuxMemory::default()).then_some(memory));
+        if let Some(weight) = self.blkio_weight.filter(|weight| *weight != 0) {
+            let mut block_io = LinuxBlockIo::default();
+            block_io.set_weight(Some(weight));
+            changes.set_block_io(Some(block_io));
+        }
+        if let Some(limit) = self.pids_limit {
+            let mut pids = LinuxPids::default();
+            pids.set_limit(limit);
+            changes.set_pids(Some(pids));
+        }
+        changes
+    }
+}
+
+/// A file, or stdin for `-`.
+fn read(path: &Path) -> Outcome<Vec<u8>> {
+    let mut text = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut text).call(|| "read(stdin)".into())?;
+        return Ok(text);
+    }
+    std::fs::read(path).call(|| format!("read({})", path.display()))
 }
 
 /// Bytes with an optional binary unit, as runc reads them: `512m`, `1GiB`, `-1`.

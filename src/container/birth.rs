@@ -12,7 +12,7 @@ use super::identity::ProcessId;
 use super::plan::{self, Planned};
 use super::state::{Lock, Record, StateDir};
 use super::{Host, delete, foreground, notify_engine};
-use crate::cgroups::{self, Cgroup};
+use crate::cgroups::{self, Cgroup, Driver};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::hooks;
 use crate::init::sync::{self, FromInit, FromParent, InitEnd, ParentEnd};
@@ -154,6 +154,10 @@ impl Birth<'_> {
             Some(path) => Some(notify_engine::connect_console(path)?),
             None => None,
         };
+        let agent = match &self.planned.init.agent {
+            Some(agent) => Some(notify_engine::connect_agent(&agent.path)?),
+            None => None,
+        };
         let mut joined = namespaces.open()?;
         // A right that init does not have in a user namespace; what it inherits it can lower.
         self.planned.init.security.raise_hard_rlimits()?;
@@ -176,6 +180,8 @@ impl Birth<'_> {
                 joined,
                 tasks: cgroup.tasks(),
                 console_socket,
+                agent,
+                placed_by_parent: self.planned.cgroup.record().driver() == Driver::Systemd,
             })
         };
         // Ours of init's end must be closed, or its end would never be an end of file.
@@ -185,11 +191,31 @@ impl Birth<'_> {
         if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(pid).context("move init into its cgroup")?;
         }
+        // Before the id maps: systemd works meanwhile.
+        let scope = self.planned.cgroup.begin(pid)?;
+        if scope.is_some() {
+            // From now on there is a scope of that name, and it is ours.
+            self.record.cgroup = self.planned.cgroup.record();
+        }
         if namespaces.creates(Kind::User) {
             namespaces::write_id_maps(namespaces, pid)?;
             parent.send(FromParent::IdsMapped)?;
         }
+        let Some(scope) = scope else { return Ok((parent, cgroup)) };
+        let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(&parent, error))?;
+        self.record.cgroup = cgroup.record().clone();
+        parent.send(FromParent::Placed)?;
         Ok((parent, cgroup))
+    }
+
+    /// systemd makes no cgroup for a process that has ended; what that said last is the cause then.
+    fn prefer_cause_of_death<T>(&self, channel: &ParentEnd, error: Error) -> Result<T> {
+        if let Some(init) = &self.init
+            && matches!(process::wait(Whom::One(init.pidfd.as_fd()), false), Ok(Some(_)))
+        {
+            self.hear_until_end(channel)?;
+        }
+        Err(error.context("make the cgroup"))
     }
 
     /// Serves init until it is ready.

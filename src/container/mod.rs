@@ -6,21 +6,30 @@
 mod birth;
 pub mod create;
 mod delete;
+pub mod events;
+mod features;
 mod foreground;
+mod freeze;
 mod identity;
 mod kill;
 mod notify_engine;
 mod plan;
+mod processes;
 pub mod run;
 mod start;
 pub mod state;
 pub mod status;
+mod update;
 
 pub use delete::delete;
+pub use features::features;
+pub use freeze::{pause, resume};
 pub use kill::kill;
+pub use processes::{process_table, processes};
 pub use start::start;
 pub use state::StateRoot;
 pub use status::{StateView, Status, list, state};
+pub use update::update;
 
 use crate::cgroups::Driver;
 

@@ -55,6 +55,14 @@ pub fn connect_console(path: &Path) -> Result<OwnedFd> {
     socket::connect_stream(path).context("reach the console socket")
 }
 
+/// Connects to the seccomp agent; init hands it the listener by it.
+///
+/// # Errors
+/// Nobody listens.
+pub fn connect_agent(path: &Path) -> Result<OwnedFd> {
+    socket::connect_stream(path).context("reach the seccomp agent (linux.seccomp.listenerPath)")
+}
+
 /// Sends init's pidfd: one message, one descriptor.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use super::birth::Start;
 use super::create::CreateOptions;
 use super::state::Record;
 use crate::error::{Error, Result};
+use crate::init::agent::Address;
 use crate::init::{self, OciState};
 use crate::namespaces::{self, Kind};
 use crate::sys::{process, tty};
@@ -74,7 +75,10 @@ fn compile(
             .remedy("leave it out: the cgroup is then made through the file system"));
     }
     let layout = cgroups::Layout::detect()?;
-    let cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
+    let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
+    if let Some(annotations) = spec.annotations() {
+        cgroup.annotate(annotations)?;
+    }
     log::debug(|| {
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
@@ -101,6 +105,11 @@ fn compile(
         Some(profile) => seccomp::compile(profile, warnings)?,
         None => None,
     };
+    let agent = linux.seccomp().as_ref().zip(seccomp.as_ref()).filter(|(_, program)| program.notifies());
+    let agent = agent.and_then(|(profile, _)| {
+        let metadata = profile.listener_metadata().clone();
+        Some(Address { path: profile.listener_path().clone()?, metadata })
+    });
     let facts = security::Host::look()?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let prestart = hooks.prestart().clone().unwrap_or_default();
@@ -113,6 +122,7 @@ fn compile(
         rootfs,
         security: security::plan(process, &linux, &facts, warnings)?,
         seccomp,
+        agent,
         args: process.args().clone().unwrap_or_default(),
         env: environment(process, preserve_fds.listen),
         cwd: process.cwd().clone(),

@@ -21,8 +21,10 @@ pub fn start(host: &Host, id: &str) -> Result<()> {
     match status::of(&dir, &record)? {
         Status::Created => {}
         Status::Stopped => return Err(Error::new(Code::State, "cannot start a container that has stopped")),
-        Status::Running | Status::Paused => {
-            return Err(Error::new(Code::State, "cannot start an already running container"));
+        Status::Running => return Err(Error::new(Code::State, "cannot start an already running container")),
+        Status::Paused => {
+            return Err(Error::new(Code::State, "cannot start a container in the paused state")
+                .remedy("resume it first"));
         }
         Status::Creating => {
             return Err(Error::new(Code::State, "cannot start a container that is being created"));

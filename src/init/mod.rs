@@ -4,6 +4,7 @@
 //! has lost its hold on the parent when [`sync`] says so, and on the host when it executes the
 //! container's program.
 
+pub mod agent;
 mod cwd;
 pub mod gate;
 pub mod sync;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub security: security::Plan,
     /// The filter, compiled.
     pub seccomp: Option<seccomp::Program>,
+    /// Who answers the calls that the filter hands out; Some when it does.
+    pub agent: Option<agent::Address>,
     /// `process.args`; not empty.
     pub args: Vec<String>,
     /// `process.env`.
@@ -132,6 +135,10 @@ pub struct Newborn<'a> {
     pub tasks: &'a [TasksFile],
     /// The engine's console socket; without it the terminal goes to the parent.
     pub console_socket: Option<OwnedFd>,
+    /// The connection to the seccomp agent, for [`Plan::agent`].
+    pub agent: Option<OwnedFd>,
+    /// The parent has systemd put us into our cgroup, and says when it is done.
+    pub placed_by_parent: bool,
 }
 
 impl Newborn<'_> {
@@ -159,7 +166,7 @@ pub fn run(mut newborn: Newborn<'_>) -> ! {
 
 fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     let program = become_container(newborn)?;
-    wait_for_start(newborn)?;
+    wait_for_start(newborn, &program)?;
     let plan = newborn.plan;
     run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
     program.execute(plan)
@@ -199,10 +206,14 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
 
     // Before the cgroup namespace is made: the cgroup we are in then is the root that it shows.
     newborn.tasks.iter().try_for_each(TasksFile::join)?;
+    if newborn.placed_by_parent {
+        newborn.expect(FromParent::Placed)?;
+    }
     plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
     plan.security.write_sysctls(&procfs)?;
+    let agent = introduction(newborn, &procfs)?;
 
     let root = plan.rootfs.build()?;
     let terminal = match plan.terminal {
@@ -222,10 +233,20 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
         become_session_leader_of(slave.as_fd())?;
     }
     give_up_rights(plan, &procfs)?;
-    Program::find(plan)
+    Program::find(plan, agent)
 }
 
-fn wait_for_start(newborn: &mut Newborn<'_>) -> Result<()> {
+/// What the seccomp agent will be told. The pid is the runtime's number for us (runtime.md, Container
+/// Process State), which only the host's /proc knows in here.
+fn introduction(newborn: &mut Newborn<'_>, procfs: &Procfs) -> Result<Option<agent::Introduction>> {
+    let plan = newborn.plan;
+    let (Some(socket), Some(address)) = (newborn.agent.take(), &plan.agent) else { return Ok(None) };
+    let status = if newborn.gate.is_some() { "created" } else { "creating" };
+    let state = OciState { status: status.into(), pid: procfs.own_pid()?, ..plan.state.clone() };
+    agent::Introduction::new(socket, address, &state).map(Some)
+}
+
+fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<()> {
     newborn.say(&FromInit::Ready, None)?;
     newborn.expect(FromParent::Start)?;
     // The parent has written down that the container exists: from now on it may end without us.
@@ -234,7 +255,9 @@ fn wait_for_start(newborn: &mut Newborn<'_>) -> Result<()> {
     newborn.parent = None;
     // The wait may be long, and others may join the container meanwhile: they must find nothing of the
     // host in our hands. The owners of what is closed here live in frames that never return.
-    process::close_all_but(newborn.plan.first_private_descriptor(), &gate.descriptors())?;
+    let mut needed = gate.descriptors().to_vec();
+    needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
+    process::close_all_but(newborn.plan.first_private_descriptor(), &needed)?;
     gate.wait()
 }
 
@@ -347,10 +370,11 @@ struct Program {
     c_path: CString,
     argv: Vec<CString>,
     env: Vec<CString>,
+    agent: Option<agent::Introduction>,
 }
 
 impl Program {
-    fn find(plan: &Plan) -> Result<Self> {
+    fn find(plan: &Plan, agent: Option<agent::Introduction>) -> Result<Self> {
         let env = environment(plan)?;
         let command = plan.args.first().ok_or_else(|| Error::invalid("process.args: is empty"))?;
         let path = program::find(command, &env)?;
@@ -364,21 +388,36 @@ impl Program {
             argv: c_strings(&plan.args)?,
             env: c_strings(&env)?,
             path,
+            agent,
         })
     }
 
-    /// Nothing may come after the filter but execve: a profile need not allow anything else.
+    /// Nothing may come after the filter but execve: a profile need not allow anything else. One that
+    /// notifies has to allow sendmsg too.
     fn execute(&self, plan: &Plan) -> Result<Infallible> {
         // As late as can be: a small RLIMIT_NOFILE, RLIMIT_FSIZE or RLIMIT_AS is the program's, not ours.
         plan.security.set_rlimits()?;
-        if let Some(filter) = &plan.seccomp {
-            if !plan.security.no_new_privileges {
-                plan.security.raise(security::SECCOMP_RIGHT)?;
-            }
-            filter.install().context("load the seccomp filter")?;
-        }
+        // Kept until execve closes it: close(2) may be among the calls that an agent decides about.
+        let _listener = match &plan.seccomp {
+            Some(filter) => self.load(filter, &plan.security)?,
+            None => None,
+        };
         let Err(errno) = nix::unistd::execve(&self.c_path, &self.argv, &self.env);
         Err(program::diagnose(&self.path, errno))
+    }
+
+    fn load(&self, filter: &seccomp::Program, security: &security::Plan) -> Result<Option<OwnedFd>> {
+        if !security.no_new_privileges {
+            security.raise(security::SECCOMP_RIGHT)?;
+        }
+        let listener = filter.install().context("load the seccomp filter")?;
+        match (&listener, &self.agent) {
+            (Some(listener), Some(agent)) => agent.send(listener.as_fd())?,
+            // Its calls would wait for an answer for ever.
+            (Some(_), None) => return Err(Error::invalid("linux.seccomp: notifies, but there is no agent")),
+            (None, _) => {}
+        }
+        Ok(listener)
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!  parent                                    init
 //!    │ ──────── IdsMapped ───────────────────► │   only with a new user namespace
+//!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
@@ -46,6 +47,8 @@ pub enum FromInit {
 pub enum FromParent {
     /// uid_map and gid_map are written.
     IdsMapped,
+    /// Init is in its cgroup, with its limits.
+    Placed,
     /// The hooks succeeded.
     HooksDone,
     /// Execute the program.

@@ -40,19 +40,9 @@ pub(super) struct Propagation {
 impl Propagation {
     /// A word of `rootfsPropagation` or a mount option: `rslave`, `private`, …
     pub(super) fn parse(word: &str) -> Option<Self> {
-        let (kind, recursive) = match word {
-            // "rshared" and its like; "shared" itself has no r to strip.
-            "rprivate" | "rslave" | "rshared" | "runbindable" => (&word[1..], true),
-            _ => (word, false),
-        };
-        let flag = match kind {
-            "private" => libc::MS_PRIVATE,
-            "slave" => libc::MS_SLAVE,
-            "shared" => libc::MS_SHARED,
-            "unbindable" => libc::MS_UNBINDABLE,
-            _ => return None,
-        };
-        Some(Self { flag, recursive })
+        let named = |name| look_up(&PROPAGATIONS, name);
+        let plain = named(word).map(|flag| Self { flag, recursive: false });
+        plain.or_else(|| Some(Self { flag: named(word.strip_prefix('r')?)?, recursive: true }))
     }
 }
 
@@ -145,7 +135,7 @@ impl Options {
                     self.recursive.apply(change);
                 } else if let Some(propagation) = Propagation::parse(word) {
                     self.propagation.push(propagation);
-                } else if let Some(change) = superblock(word) {
+                } else if let Some(change) = look_up(&SUPERBLOCK, word) {
                     match change {
                         Word::Set(flag) => self.superblock |= flag,
                         Word::Clear(flag) => self.superblock &= !flag,
@@ -188,47 +178,83 @@ enum Word {
 }
 
 /// Options that are attributes of a mount; with a leading `r` they are recursive.
-fn attribute(word: &str) -> Option<Word> {
-    Some(match word {
-        "ro" => Word::Set(attr::RDONLY),
-        "rw" => Word::Clear(attr::RDONLY),
-        "nosuid" => Word::Set(attr::NOSUID),
-        "suid" => Word::Clear(attr::NOSUID),
-        "nodev" => Word::Set(attr::NODEV),
-        "dev" => Word::Clear(attr::NODEV),
-        "noexec" => Word::Set(attr::NOEXEC),
-        "exec" => Word::Clear(attr::NOEXEC),
-        "nodiratime" => Word::Set(attr::NODIRATIME),
-        "diratime" => Word::Clear(attr::NODIRATIME),
-        "noatime" => Word::Set(attr::NOATIME),
-        "atime" => Word::Clear(attr::NOATIME),
-        "relatime" => Word::Set(attr::RELATIME),
-        "norelatime" => Word::Clear(attr::RELATIME),
-        "strictatime" => Word::Set(attr::STRICTATIME),
-        "nostrictatime" => Word::Clear(attr::STRICTATIME),
-        "nosymfollow" => Word::Set(attr::NOSYMFOLLOW),
-        "symfollow" => Word::Clear(attr::NOSYMFOLLOW),
-        _ => return None,
-    })
-}
+const ATTRIBUTES: [(&str, Word); 18] = [
+    ("ro", Word::Set(attr::RDONLY)),
+    ("rw", Word::Clear(attr::RDONLY)),
+    ("nosuid", Word::Set(attr::NOSUID)),
+    ("suid", Word::Clear(attr::NOSUID)),
+    ("nodev", Word::Set(attr::NODEV)),
+    ("dev", Word::Clear(attr::NODEV)),
+    ("noexec", Word::Set(attr::NOEXEC)),
+    ("exec", Word::Clear(attr::NOEXEC)),
+    ("nodiratime", Word::Set(attr::NODIRATIME)),
+    ("diratime", Word::Clear(attr::NODIRATIME)),
+    ("noatime", Word::Set(attr::NOATIME)),
+    ("atime", Word::Clear(attr::NOATIME)),
+    ("relatime", Word::Set(attr::RELATIME)),
+    ("norelatime", Word::Clear(attr::RELATIME)),
+    ("strictatime", Word::Set(attr::STRICTATIME)),
+    ("nostrictatime", Word::Clear(attr::STRICTATIME)),
+    ("nosymfollow", Word::Set(attr::NOSYMFOLLOW)),
+    ("symfollow", Word::Clear(attr::NOSYMFOLLOW)),
+];
 
 /// Options of the superblock, `MS_*`.
-fn superblock(word: &str) -> Option<Word> {
-    Some(match word {
-        "sync" => Word::Set(libc::MS_SYNCHRONOUS),
-        "async" => Word::Clear(libc::MS_SYNCHRONOUS),
-        "dirsync" => Word::Set(libc::MS_DIRSYNC),
-        "mand" => Word::Set(libc::MS_MANDLOCK),
-        "nomand" => Word::Clear(libc::MS_MANDLOCK),
-        "iversion" => Word::Set(libc::MS_I_VERSION),
-        "noiversion" => Word::Clear(libc::MS_I_VERSION),
-        "lazytime" => Word::Set(libc::MS_LAZYTIME),
-        "nolazytime" => Word::Clear(libc::MS_LAZYTIME),
-        "acl" => Word::Set(libc::MS_POSIXACL),
-        "noacl" => Word::Clear(libc::MS_POSIXACL),
-        "silent" => Word::Set(libc::MS_SILENT),
-        _ => return None,
-    })
+const SUPERBLOCK: [(&str, Word); 12] = [
+    ("sync", Word::Set(libc::MS_SYNCHRONOUS)),
+    ("async", Word::Clear(libc::MS_SYNCHRONOUS)),
+    ("dirsync", Word::Set(libc::MS_DIRSYNC)),
+    ("mand", Word::Set(libc::MS_MANDLOCK)),
+    ("nomand", Word::Clear(libc::MS_MANDLOCK)),
+    ("iversion", Word::Set(libc::MS_I_VERSION)),
+    ("noiversion", Word::Clear(libc::MS_I_VERSION)),
+    ("lazytime", Word::Set(libc::MS_LAZYTIME)),
+    ("nolazytime", Word::Clear(libc::MS_LAZYTIME)),
+    ("acl", Word::Set(libc::MS_POSIXACL)),
+    ("noacl", Word::Clear(libc::MS_POSIXACL)),
+    ("silent", Word::Set(libc::MS_SILENT)),
+];
+
+/// Changes of propagation; with a leading `r` they are recursive.
+const PROPAGATIONS: [(&str, u64); 4] = [
+    ("private", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+/// Options with a meaning of their own, see [`Options::word`].
+const OTHERS: [&str; 11] = [
+    "defaults",
+    "remount",
+    "loud",
+    "bind",
+    "rbind",
+    "idmap",
+    "ridmap",
+    "tmpcopyup",
+    "copy-symlink",
+    "src-nofollow",
+    "dest-nofollow",
+];
+
+/// Every option that is not left to the filesystem, sorted (features.md, Mount Options).
+pub fn mount_options() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(name, _)| *name);
+    let propagations = PROPAGATIONS.iter().map(|(name, _)| *name);
+    let recursive = attributes.clone().chain(propagations.clone()).map(|name| format!("r{name}"));
+    let plain = attributes.chain(propagations).chain(SUPERBLOCK.iter().map(|(name, _)| *name)).chain(OTHERS);
+    let mut names: Vec<String> = recursive.chain(plain.map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+fn look_up<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+}
+
+fn attribute(word: &str) -> Option<Word> {
+    look_up(&ATTRIBUTES, word)
 }
 
 /// crun's `uids=0-1-10#10-11-10;gids=@0-100-10`.
@@ -351,6 +377,14 @@ mod tests {
         for text in ["idmap=", "idmap=uids=0-1-10", "idmap=uids=0-1;gids=0-1-1", "idmap=users=0-0-1"] {
             let error = Options::parse(&[text.into()], &mut Vec::new()).unwrap_err();
             assert!(error.to_string().starts_with("idmap"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_listed_option_is_understood() {
+        for name in mount_options() {
+            let options = parse(&[&name]);
+            assert_eq!(options.data, Vec::<String>::new(), "{name}");
         }
     }
 

@@ -64,6 +64,22 @@ const fn native() -> Architecture {
     }
 }
 
+/// The specification's names of the architectures, those without a table left out.
+pub const OCI: [(Arch, Architecture); 12] = [
+    (Arch::ScmpArchX86_64, Architecture::X86_64),
+    (Arch::ScmpArchX86, Architecture::X86),
+    (Arch::ScmpArchX32, Architecture::X32),
+    (Arch::ScmpArchAarch64, Architecture::Aarch64),
+    (Arch::ScmpArchArm, Architecture::Arm),
+    (Arch::ScmpArchRiscv64, Architecture::Riscv64),
+    (Arch::ScmpArchLoongarch64, Architecture::Loongarch64),
+    (Arch::ScmpArchPpc64le, Architecture::Ppc64le),
+    (Arch::ScmpArchPpc64, Architecture::Ppc64),
+    (Arch::ScmpArchPpc, Architecture::Ppc),
+    (Arch::ScmpArchS390x, Architecture::S390x),
+    (Arch::ScmpArchS390, Architecture::S390),
+];
+
 impl Architecture {
     /// All of them.
     pub const ALL: [Self; 12] = [
@@ -83,22 +99,21 @@ impl Architecture {
 
     /// The architecture that a profile names; `None` if its table is not here.
     pub fn of(arch: Arch) -> Option<Self> {
-        Some(match arch {
-            Arch::ScmpArchNative => NATIVE,
-            Arch::ScmpArchX86_64 => Self::X86_64,
-            Arch::ScmpArchX86 => Self::X86,
-            Arch::ScmpArchX32 => Self::X32,
-            Arch::ScmpArchAarch64 => Self::Aarch64,
-            Arch::ScmpArchArm => Self::Arm,
-            Arch::ScmpArchRiscv64 => Self::Riscv64,
-            Arch::ScmpArchLoongarch64 => Self::Loongarch64,
-            Arch::ScmpArchPpc64le => Self::Ppc64le,
-            Arch::ScmpArchPpc64 => Self::Ppc64,
-            Arch::ScmpArchPpc => Self::Ppc,
-            Arch::ScmpArchS390x => Self::S390x,
-            Arch::ScmpArchS390 => Self::S390,
-            _ => return None,
-        })
+        if arch == Arch::ScmpArchNative {
+            return Some(NATIVE);
+        }
+        OCI.into_iter().find(|(oci, _)| *oci == arch).map(|(_, arch)| arch)
+    }
+
+    /// The machine whose kernel runs programs of this architecture, beside those of its own.
+    pub fn machine(self) -> Self {
+        match self {
+            Self::X86 | Self::X32 => Self::X86_64,
+            Self::Arm => Self::Aarch64,
+            Self::Ppc => Self::Ppc64,
+            Self::S390 => Self::S390x,
+            own => own,
+        }
     }
 
     /// Its name in lower case, as `uname -m` and libseccomp's tools have it.

@@ -26,6 +26,23 @@ use crate::error::{Call as _, Error, Result};
 use crate::sys::seccomp::{self as sys, Instruction};
 use profile::{Action, Profile};
 
+/// The flags of a profile that are understood, and their bits.
+pub const FLAGS: [(Flag, u64); 4] = [
+    (Flag::SeccompFilterFlagLog, libc::SECCOMP_FILTER_FLAG_LOG),
+    (Flag::SeccompFilterFlagSpecAllow, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+    (Flag::SeccompFilterFlagTsync, libc::SECCOMP_FILTER_FLAG_TSYNC),
+    // The kernel refuses it without a listener: there is nothing to wait for.
+    (
+        Flag::SeccompFilterFlagWaitKillableRecv,
+        libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+    ),
+];
+
+/// The [`FLAGS`] that this kernel knows.
+pub fn supported_flags() -> Vec<Flag> {
+    FLAGS.into_iter().filter(|(_, bits)| sys::knows_flags(*bits)).map(|(flag, _)| flag).collect()
+}
+
 /// A finished filter.
 #[derive(Debug)]
 pub struct Program {
@@ -114,19 +131,13 @@ fn flags(profile: &LinuxSeccomp, notifies: bool, warnings: &mut Vec<String>) -> 
         None => {}
         Some(flags) => {
             for flag in flags {
-                let bit = match flag {
-                    Flag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
-                    Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-                    Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-                    Flag::SeccompFilterFlagWaitKillableRecv => {
-                        // The kernel refuses it without a listener: there is nothing to wait for.
-                        if !notifies {
-                            warnings.push(format!("seccomp: {flag} has no effect without SCMP_ACT_NOTIFY"));
-                            continue;
-                        }
-                        libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
-                    }
-                };
+                if *flag == Flag::SeccompFilterFlagWaitKillableRecv && !notifies {
+                    warnings.push(format!("seccomp: {flag} has no effect without SCMP_ACT_NOTIFY"));
+                    continue;
+                }
+                let known = FLAGS.into_iter().find(|(other, _)| other == flag);
+                let (_, bit) =
+                    known.ok_or_else(|| Error::unsupported(format!("seccomp: unknown flag {flag}")))?;
                 if !sys::knows_flags(bit) {
                     return Err(Error::unsupported(format!("seccomp: this kernel does not know {flag}")));
                 }

@@ -111,6 +111,30 @@ pub enum Operator {
     MaskedEq,
 }
 
+/// The actions of a profile that are understood, those of [`action`].
+pub const ACTIONS: [LinuxSeccompAction; 9] = [
+    LinuxSeccompAction::ScmpActAllow,
+    LinuxSeccompAction::ScmpActErrno,
+    LinuxSeccompAction::ScmpActKill,
+    LinuxSeccompAction::ScmpActKillProcess,
+    LinuxSeccompAction::ScmpActKillThread,
+    LinuxSeccompAction::ScmpActLog,
+    LinuxSeccompAction::ScmpActNotify,
+    LinuxSeccompAction::ScmpActTrace,
+    LinuxSeccompAction::ScmpActTrap,
+];
+
+/// The operators of a profile that are understood.
+pub const OPERATORS: [(LinuxSeccompOperator, Operator); 7] = [
+    (LinuxSeccompOperator::ScmpCmpNe, Operator::Ne),
+    (LinuxSeccompOperator::ScmpCmpLt, Operator::Lt),
+    (LinuxSeccompOperator::ScmpCmpLe, Operator::Le),
+    (LinuxSeccompOperator::ScmpCmpEq, Operator::Eq),
+    (LinuxSeccompOperator::ScmpCmpGe, Operator::Ge),
+    (LinuxSeccompOperator::ScmpCmpGt, Operator::Gt),
+    (LinuxSeccompOperator::ScmpCmpMaskedEq, Operator::MaskedEq),
+];
+
 /// A condition on one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {
@@ -258,11 +282,13 @@ fn entry(
             None => warnings.push(format!("seccomp: unknown system call {name:?} is skipped")),
         }
     }
-    if action == Action::NOTIFY && calls.iter().any(|call| call.name() == "write") {
-        // The runtime writes after the load to hand over the listener, and would wait for the agent
-        // that is to get it. runc refuses it too.
+    // Between the load and the hand-over of the listener nobody can answer: the runtime would wait for
+    // ever for sendmsg, which hands it over, and for write, which reports an error. runc refuses write.
+    let own = calls.iter().find(|call| matches!(call.name(), "write" | "sendmsg"));
+    if let (Action::NOTIFY, Some(call)) = (action, own) {
         return Err(Error::invalid(format!(
-            "seccomp: syscalls[{index}]: SCMP_ACT_NOTIFY cannot be used for write"
+            "seccomp: syscalls[{index}]: SCMP_ACT_NOTIFY cannot be used for {}",
+            call.name()
         )));
     }
     let mut conditions = Vec::new();
@@ -303,21 +329,15 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition> {
         .ok()
         .filter(|index| *index < 6)
         .ok_or_else(|| Error::invalid(format!("argument index {} is above 5", arg.index())))?;
-    let operator = match arg.op() {
-        LinuxSeccompOperator::ScmpCmpNe => Operator::Ne,
-        LinuxSeccompOperator::ScmpCmpLt => Operator::Lt,
-        LinuxSeccompOperator::ScmpCmpLe => Operator::Le,
-        LinuxSeccompOperator::ScmpCmpEq => Operator::Eq,
-        LinuxSeccompOperator::ScmpCmpGe => Operator::Ge,
-        LinuxSeccompOperator::ScmpCmpGt => Operator::Gt,
-        // `value` is the mask and `valueTwo` the datum, of which libseccomp drops the bits outside
-        // the mask.
-        LinuxSeccompOperator::ScmpCmpMaskedEq => {
-            let value = arg.value_two().unwrap_or(0) & arg.value();
-            return Ok(Condition { argument, operator: Operator::MaskedEq, value, mask: arg.value() });
-        }
+    let known = OPERATORS.into_iter().find(|(operator, _)| *operator == arg.op());
+    let (_, operator) = known.ok_or_else(|| Error::invalid(format!("unknown operator {}", arg.op())))?;
+    // `value` is the mask there and `valueTwo` the datum, of which libseccomp drops the bits outside the
+    // mask.
+    let (value, mask) = match operator {
+        Operator::MaskedEq => (arg.value_two().unwrap_or(0) & arg.value(), arg.value()),
+        _ => (arg.value(), u64::MAX),
     };
-    Ok(Condition { argument, operator, value: arg.value(), mask: u64::MAX })
+    Ok(Condition { argument, operator, value, mask })
 }
 
 /// Conditions on different arguments hold together. Several on one argument turn the whole entry

@@ -26,7 +26,7 @@ pub struct Capabilities {
 }
 
 /// In the order of linux/capability.h: the index is the kernel's number.
-const BY_NUMBER: [Capability; 41] = [
+pub const BY_NUMBER: [Capability; 41] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::DacReadSearch,

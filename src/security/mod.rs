@@ -32,12 +32,12 @@ mod scheduling;
 mod sysctl;
 mod user;
 
-pub use capabilities::{Capabilities, SECCOMP_RIGHT};
+pub use capabilities::{BY_NUMBER as CAPABILITIES, Capabilities, SECCOMP_RIGHT};
 pub use environment::{environment, home};
 pub use host::Host;
 pub use keyring::join_session_keyring;
 pub use rlimits::Rlimit;
-pub use scheduling::{CpuMask, MemoryPolicy};
+pub use scheduling::{CpuMask, MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, MemoryPolicy};
 pub use sysctl::Sysctl;
 pub use user::User;
 

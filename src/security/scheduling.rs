@@ -149,25 +149,37 @@ pub(super) fn io_priority(priority: &LinuxIOPriority) -> Result<i32> {
     }
 }
 
+/// The modes of set_mempolicy(2) (linux/mempolicy.h).
+pub const MEMORY_POLICY_MODES: [(MemoryPolicyModeType, i32); 7] = [
+    (MemoryPolicyModeType::MpolDefault, 0),
+    (MemoryPolicyModeType::MpolPreferred, 1),
+    (MemoryPolicyModeType::MpolBind, 2),
+    (MemoryPolicyModeType::MpolInterleave, 3),
+    (MemoryPolicyModeType::MpolLocal, 4),
+    (MemoryPolicyModeType::MpolPreferredMany, 5),
+    (MemoryPolicyModeType::MpolWeightedInterleave, 6),
+];
+
+/// The flags that may be added to a mode.
+pub const MEMORY_POLICY_FLAGS: [(MemoryPolicyFlagType, i32); 3] = [
+    (MemoryPolicyFlagType::MpolFNumaBalancing, 1 << 13),
+    (MemoryPolicyFlagType::MpolFRelativeNodes, 1 << 14),
+    (MemoryPolicyFlagType::MpolFStaticNodes, 1 << 15),
+];
+
+fn number<T: PartialEq + std::fmt::Display>(table: &[(T, i32)], name: &T) -> Result<i32> {
+    let known = table.iter().find(|(other, _)| other == name);
+    known.map(|(_, number)| *number).ok_or_else(|| Error::unsupported(format!("linux.memoryPolicy: {name}")))
+}
+
 /// `linux.memoryPolicy` (set_mempolicy(2), linux/mempolicy.h).
 pub(super) fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicy> {
-    let mode = match policy.mode() {
-        MemoryPolicyModeType::MpolDefault => 0,
-        MemoryPolicyModeType::MpolPreferred => 1,
-        MemoryPolicyModeType::MpolBind => 2,
-        MemoryPolicyModeType::MpolInterleave => 3,
-        MemoryPolicyModeType::MpolLocal => 4,
-        MemoryPolicyModeType::MpolPreferredMany => 5,
-        MemoryPolicyModeType::MpolWeightedInterleave => 6,
-    };
-    let flags = policy.flags().iter().flatten().fold(0, |flags, flag| {
-        flags
-            | match flag {
-                MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
-                MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
-                MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
-            }
-    });
+    let mode = number(&MEMORY_POLICY_MODES, &policy.mode())?;
+    let flags = policy
+        .flags()
+        .iter()
+        .flatten()
+        .try_fold(0, |flags, flag| Ok::<_, Error>(flags | number(&MEMORY_POLICY_FLAGS, flag)?))?;
     let nodes = match policy.nodes().as_deref() {
         None | Some("") => Vec::new(),
         Some(list) => bits("linux.memoryPolicy.nodes", list)?,

@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
-use oci_spec::runtime::{Capability, LinuxDeviceType, Process, Spec};
+use oci_spec::runtime::{Capability, Linux, LinuxDeviceType, LinuxResources, Process, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -46,6 +46,20 @@ pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process>
     let mut process = parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))?;
     clear_empty_labels(&mut process);
     Ok(process)
+}
+
+/// Reads the linux.resources object that `update --resources` names.
+pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
+    const FILE: &str = "resources";
+    let mut linux = Value::Object(Map::from_iter([(FILE.to_owned(), tree(FILE, json)?)]));
+    let mut document = Document::default();
+    document.refuse_nul(&linux, &mut String::new());
+    document.remove_misplaced_arrays(&mut linux);
+    drop_nulls(&mut linux);
+    adapt_linux(&mut linux, &mut document);
+    let parsed = document.read::<Linux>(&mut linux);
+    none_in(FILE, &document.findings)?;
+    Ok(parsed.and_then(|linux| linux.resources().clone()).unwrap_or_default())
 }
 
 /// By the letter a 1.4 document is for runtimes of 1.4 (config.md#specification-version). But engines

@@ -287,6 +287,17 @@ impl Child {
 }
 
 impl Exit {
+    /// The captured output, with U+FFFD for what is no UTF-8; empty when nothing was captured.
+    pub fn output(&self) -> std::io::Result<String> {
+        let Some(mut file) = self.captured.as_ref() else {
+            return Ok(String::new());
+        };
+        let mut output = Vec::new();
+        file.seek(std::io::SeekFrom::Start(0))?;
+        file.read_to_end(&mut output)?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
     /// The last line of the captured output, shortened; empty when there is none.
     pub fn last_line(&self) -> String {
         const TAIL: u64 = 4096;

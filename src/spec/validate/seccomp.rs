@@ -43,11 +43,11 @@ pub(super) fn syscalls(config: &Config, problems: &mut Problems) {
         if rule.names().is_empty() {
             problems.add(format!("{path}.names"), "must name at least one system call");
         }
-        if rule.action() == LinuxSeccompAction::ScmpActNotify
-            && rule.names().iter().any(|name| name == "write")
-        {
-            // init writes to its parent between installing the filter and execve.
-            problems.add(format!("{path}.action"), "SCMP_ACT_NOTIFY cannot be used for write");
+        // Init hands the listener over by sendmsg, and reports what goes wrong there by write: with
+        // the filter loaded, and nobody to answer yet.
+        let own = rule.names().iter().find(|name| matches!(name.as_str(), "write" | "sendmsg"));
+        if let (LinuxSeccompAction::ScmpActNotify, Some(name)) = (rule.action(), own) {
+            problems.add(format!("{path}.action"), format!("SCMP_ACT_NOTIFY cannot be used for {name}"));
         }
         errno(problems, &format!("{path}.errnoRet"), rule.action(), rule.errno_ret());
         for (argument, condition) in rule.args().iter().flatten().enumerate() {

@@ -1,0 +1,96 @@
+//! `events`: what a container uses, and when it runs out of memory.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+
+use super::Host;
+use super::freeze::live_record;
+use super::state::Record;
+use crate::cgroups::stats::Stats;
+use crate::cgroups::{OomEvent, OomSource};
+use crate::error::{Code, Error, Result};
+
+/// One line of `events`, in the shape of runc (opencontainers/runc: types/events.go).
+#[derive(Clone, Debug, Serialize)]
+pub struct Event<'a> {
+    /// `stats` or `oom`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The container's id.
+    pub id: &'a str,
+    /// The figures of `stats`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Stats>,
+}
+
+/// What the container uses now.
+///
+/// # Errors
+/// It is not running.
+pub fn stats<'a>(host: &Host, id: &'a str) -> Result<Event<'a>> {
+    figures(&watched(host, id)?, id)
+}
+
+/// Gives `emit` the figures after each `interval`, and an event whenever memory has run out, until the
+/// container's cgroup has no more processes (v1: until it is removed).
+///
+/// # Errors
+/// The container is not running or has no memory cgroup; `emit`'s own.
+pub fn watch(
+    host: &Host,
+    id: &str,
+    interval: Duration,
+    mut emit: impl FnMut(&Event) -> Result<()>,
+) -> Result<()> {
+    let record = watched(host, id)?;
+    let mut source = record.cgroup.oom_source()?;
+    let mut next = Instant::now() + interval;
+    loop {
+        await_event(&source, next)?;
+        match source.take()? {
+            OomEvent::Ended => return Ok(()),
+            OomEvent::Nothing => {}
+            OomEvent::Oom(count) => {
+                let event = Event { kind: "oom", id, data: None };
+                (0..count).try_for_each(|_| emit(&event))?;
+            }
+        }
+        if Instant::now() >= next {
+            next += interval;
+            match figures(&record, id) {
+                Ok(event) => emit(&event)?,
+                // The cgroup may have gone between two of its files.
+                Err(_) if source.take()? == OomEvent::Ended => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn watched(host: &Host, id: &str) -> Result<Record> {
+    let dir = host.root.open(id)?;
+    live_record(&dir).map_err(|error| match error.code() {
+        // runc's words.
+        Code::State => Error::new(Code::State, format!("container with id {id} is not running")),
+        _ => error,
+    })
+}
+
+fn figures<'a>(record: &Record, id: &'a str) -> Result<Event<'a>> {
+    Ok(Event { kind: "stats", id, data: Some(record.cgroup.stats()?) })
+}
+
+/// Waits for a sign of `source`, at most until `deadline`.
+fn await_event(source: &OomSource, deadline: Instant) -> Result<()> {
+    // One more millisecond, since poll's unit cuts the rest off.
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    match poll(&mut [PollFd::new(source.as_fd(), PollFlags::POLLIN)], timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(Error::syscall("poll(memory events)", errno)),
+    }
+}

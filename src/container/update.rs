@@ -1,0 +1,184 @@
+//! `update`: changes the limits of a container.
+
+use std::time::Duration;
+
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Host;
+use super::freeze::live_record;
+use super::state::StateDir;
+use crate::error::{Error, Result};
+use crate::{log, spec};
+
+/// Sets `changes`; what they do not mention stays as it is. All of them, or none.
+///
+/// Memory and cpu are set together with the container's other values of the same kind, since limits
+/// depend on each other: that of swap on cgroup v2 is worked out from that of memory, and a period
+/// without its quota means nothing. Devices are left alone unless `changes` has a list: a plugin of
+/// the engine may have changed the filter since.
+///
+/// # Errors
+/// The container has stopped, or the kernel refuses a value: the limits are then what they were.
+pub fn update(host: &Host, id: &str, mut changes: LinuxResources) -> Result<()> {
+    let dir = host.root.open(id)?;
+    let _lock = dir.lock(Duration::from_secs(10))?;
+    let record = live_record(&dir)?;
+    unlimit_swap_with_memory(&mut changes);
+    let mut config = Config::read(&dir)?;
+    let merged: LinuxResources = merge(&config.resources, &changes)?;
+
+    let mut wanted = changes;
+    if wanted.memory().is_some() {
+        wanted.set_memory(*merged.memory());
+    }
+    if wanted.cpu().is_some() {
+        wanted.set_cpu(merged.cpu().clone());
+    }
+    let mut warnings = Vec::new();
+    let result = record.cgroup.update(&wanted, &mut warnings);
+    warnings.iter().for_each(|warning| log::warning(warning));
+    result?;
+    // A later update merges with what is in force now.
+    config.resources = merged;
+    config.write(&dir)
+}
+
+/// Memory without a limit and swap with the old one would not fit together, and nobody who lifts the
+/// one means to keep the other (as runc).
+fn unlimit_swap_with_memory(changes: &mut LinuxResources) {
+    let memory = changes.memory().filter(|memory| memory.limit() == Some(-1) && memory.swap().is_none());
+    if let Some(mut memory) = memory {
+        memory.set_swap(Some(-1));
+        changes.set_memory(Some::<LinuxMemory>(memory));
+    }
+}
+
+/// The container's config.json.
+struct Config {
+    document: Value,
+    resources: LinuxResources,
+}
+
+impl Config {
+    fn read(dir: &StateDir) -> Result<Self> {
+        let text = dir.config()?;
+        // Its warnings were given when the container was created.
+        let spec = spec::parse(&text, &mut Vec::new())?;
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let document = serde_json::from_slice(&text).map_err(encoding)?;
+        Ok(Self { document, resources })
+    }
+
+    fn write(mut self, dir: &StateDir) -> Result<()> {
+        let linux = &mut self.document["linux"];
+        linux["resources"] = serde_json::to_value(&self.resources).map_err(encoding)?;
+        dir.save_config(&serde_json::to_vec(&self.document).map_err(encoding)?)
+    }
+}
+
+fn encoding(error: serde_json::Error) -> Error {
+    Error::invalid(format!("linux.resources: {error}"))
+}
+
+/// `old` with the members that `new` has.
+fn merge<T: Serialize + DeserializeOwned>(old: &T, new: &T) -> Result<T> {
+    let mut merged = serde_json::to_value(old).map_err(encoding)?;
+    merge_value(&mut merged, serde_json::to_value(new).map_err(encoding)?);
+    serde_json::from_value(merged).map_err(encoding)
+}
+
+fn merge_value(old: &mut Value, new: Value) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (name, member) in new {
+                merge_value(old.entry(name).or_insert(Value::Null), member);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if new.iter().all(|limit| subject(limit).is_some()) => {
+            for limit in new {
+                match old.iter_mut().find(|other| subject(other) == subject(&limit)) {
+                    Some(other) => *other = limit,
+                    None => old.push(limit),
+                }
+            }
+        }
+        (old, new) => *old = new,
+    }
+}
+
+/// What an element of a list limits; None for a rule of the device filter, whose list is one whole.
+fn subject(limit: &Value) -> Option<[&Value; 2]> {
+    let member = |name: &str| limit.get(name);
+    if limit.get("allow").is_some() {
+        return None;
+    }
+    match (member("major"), member("minor"), member("pageSize").or_else(|| member("name"))) {
+        (Some(major), Some(minor), _) => Some([major, minor]),
+        (_, _, Some(name)) => Some([name, &Value::Null]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(old: Value, new: Value) -> Value {
+        let resources = |value| serde_json::from_value::<LinuxResources>(value).unwrap();
+        serde_json::to_value(merge(&resources(old), &resources(new)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_mentioned_stays() {
+        assert_eq!(
+            merged(
+                json!({"memory": {"limit": 1, "swap": 2}, "pids": {"limit": 9}}),
+                json!({"memory": {"limit": 3}, "cpu": {"quota": 5}})
+            ),
+            json!({"memory": {"limit": 3, "swap": 2}, "pids": {"limit": 9}, "cpu": {"quota": 5}})
+        );
+    }
+
+    #[test]
+    fn lists_are_merged_by_what_they_limit() {
+        assert_eq!(
+            merged(
+                json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}, {"pageSize": "1GB", "limit": 2}]}),
+                json!({"hugepageLimits": [{"pageSize": "1GB", "limit": 7}]})
+            ),
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}, {"pageSize": "1GB", "limit": 7}]})
+        );
+        let throttle = |major: i64, rate: u64| json!({"major": major, "minor": 0, "rate": rate});
+        assert_eq!(
+            merged(
+                json!({"blockIO": {"throttleReadBpsDevice": [throttle(8, 1)]}}),
+                json!({"blockIO": {"throttleReadBpsDevice": [throttle(8, 2), throttle(9, 3)]}})
+            ),
+            json!({"blockIO": {"throttleReadBpsDevice": [throttle(8, 2), throttle(9, 3)]}})
+        );
+    }
+
+    #[test]
+    fn a_device_list_replaces_the_old_one() {
+        let rule = |allow: bool, minor: i64| json!({"allow": allow, "type": "c", "major": 1, "minor": minor, "access": "r"});
+        assert_eq!(
+            merged(json!({"devices": [rule(true, 3), rule(true, 5)]}), json!({"devices": [rule(false, 3)]})),
+            json!({"devices": [rule(false, 3)]})
+        );
+    }
+
+    #[test]
+    fn memory_without_limit_frees_swap() {
+        let mut changes = serde_json::from_value(json!({"memory": {"limit": -1}})).unwrap();
+        unlimit_swap_with_memory(&mut changes);
+        assert_eq!(changes.memory().unwrap().swap(), Some(-1));
+        let mut changes = serde_json::from_value(json!({"memory": {"limit": -1, "swap": 5}})).unwrap();
+        unlimit_swap_with_memory(&mut changes);
+        assert_eq!(changes.memory().unwrap().swap(), Some(5));
+    }
+}

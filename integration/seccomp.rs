@@ -298,6 +298,7 @@ fn default_allow_with_errno_for_some() {
 /// Accepts one connection and one message, answers one call with this value; the message. The thread
 /// panics when nobody comes.
 fn agent(socket: UnixListener, answer: i64) -> JoinHandle<Value> {
+    #[allow(clippy::disallowed_methods)] // the suite is no runtime
     std::thread::spawn(move || {
         let (message, listener) = receive(&socket);
         let mut notification = libc::seccomp_notif {

@@ -25,6 +25,7 @@ mod ps;
 mod regression;
 mod rlimits;
 mod seccomp;
+mod systemd;
 mod terminal;
 mod time_namespace;
 mod update;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         ("rlimits", rlimits::TESTS),
         ("seccomp", seccomp::TESTS),
         ("cgroups", cgroups::TESTS),
+        ("systemd", systemd::TESTS),
         ("freeze", freeze::TESTS),
         ("ps", ps::TESTS),
         ("update", update::TESTS),

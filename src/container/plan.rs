@@ -70,10 +70,6 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let preserve_fds = inherited_descriptors(options.preserve_fds)?;
 
-    if host.driver == cgroups::Driver::Systemd {
-        return Err(Error::unsupported("--systemd-cgroup: create and run cannot use it yet")
-            .remedy("leave it out: the cgroup is then made through the file system"));
-    }
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
     if let Some(annotations) = spec.annotations() {

@@ -1,0 +1,128 @@
+//! The systemd driver: a container is a transient scope. Needs a host that systemd runs.
+
+use crate::harness::host::{control, is_v2};
+use crate::harness::program::{Bounded, Done, berth};
+use crate::harness::*;
+use crate::{require, tests};
+use std::process::Command;
+
+tests! {
+    a_scope_has_the_limits, update_and_pause_in_a_scope, the_cgroup_namespace_begins_at_the_scope,
+    a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
+}
+
+fn needs_systemd() {
+    require!(std::path::Path::new("/run/systemd/private").exists(), "no systemd runs here");
+}
+
+/// A container in the scope `berth-test-ID.scope` of system.slice.
+fn scoped(bundle: Bundle) -> Container {
+    let mut container = bundle.container();
+    let path = format!("system.slice:berth-test:{}", container.id);
+    bundle::set(&mut container.bundle.config, "/linux/cgroupsPath", path.into());
+    container
+}
+
+fn unit(container: &Container) -> String {
+    format!("berth-test-{}.scope", container.id)
+}
+
+fn by_systemd(container: &Container, verb: &str) -> Done {
+    container.bundle.write();
+    let mut command = berth(&["--systemd-cgroup", verb, "--bundle"]);
+    command.arg(&container.bundle.path).arg("--pid-file").arg(container.pid_file()).arg(&container.id);
+    command.done()
+}
+
+#[track_caller]
+fn show(container: &Container, property: &str) -> String {
+    let mut command = Command::new("systemctl");
+    command.args(["show", "--value", "--property", property]).arg(unit(container));
+    command.done().ok().stdout().trim().to_owned()
+}
+
+fn limited() -> Bundle {
+    Bundle::new()
+        .set("/linux/resources/memory", json!({ "limit": 64 << 20, "swap": 64 << 20 }))
+        .set("/linux/resources/pids", json!({ "limit": 50 }))
+        .set("/linux/resources/cpu", json!({ "quota": 50_000, "period": 100_000 }))
+}
+
+fn cgroup(container: &Container) -> String {
+    format!("/system.slice/{}", unit(container))
+}
+
+fn a_scope_has_the_limits() {
+    needs_systemd();
+    let container = scoped(limited().steps(&["sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    let table = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    assert!(table.lines().any(|line| line.ends_with(&cgroup(&container))), "{table}");
+    assert_eq!(show(&container, "ActiveState"), "active");
+    assert_eq!(show(&container, "TasksMax"), "50");
+    assert_eq!(show(&container, "CPUQuotaPerSecUSec"), "500ms");
+    assert_eq!(show(&container, if is_v2() { "MemoryMax" } else { "MemoryLimit" }), "67108864");
+    assert_eq!(control("pids", &cgroup(&container), "pids.max", "pids.max"), "50");
+    assert_eq!(control("memory", &cgroup(&container), "memory.limit_in_bytes", "memory.max"), "67108864");
+    container.verb("start", &[], &[]).done().ok();
+    container.finish();
+    assert_eq!(show(&container, "LoadState"), "not-found");
+    assert!(host::cgroups_with(&container.id).is_empty());
+}
+
+fn update_and_pause_in_a_scope() {
+    needs_systemd();
+    let container = scoped(limited().steps(&["sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    container.verb("start", &[], &[]).done().ok();
+    container
+        .verb("update", &["--pids-limit", "9", "--memory", "32m", "--memory-swap", "32m"], &[])
+        .done()
+        .ok();
+    assert_eq!(show(&container, "TasksMax"), "9");
+    assert_eq!(control("pids", &cgroup(&container), "pids.max", "pids.max"), "9");
+    container.verb("pause", &[], &[]).done().ok();
+    assert_eq!(container.status(), "paused");
+    container.verb("resume", &[], &[]).done().ok();
+    assert_eq!(container.status(), "running");
+}
+
+/// Init unshares it only when it is in the scope.
+fn the_cgroup_namespace_begins_at_the_scope() {
+    needs_systemd();
+    let container =
+        scoped(Bundle::new().namespace("cgroup", None).steps(&["read:/proc/self/cgroup", "report"]));
+    let report = Report::parse(&by_systemd(&container, "run").ok().stdout());
+    let table = report.probe("read:/proc/self/cgroup").as_str().expect("text").to_owned();
+    assert!(table.lines().all(|line| line.ends_with(":/")), "{table}");
+}
+
+fn a_scope_in_use_is_left_alone() {
+    needs_systemd();
+    let first = scoped(Bundle::new().without_namespace("pid").steps(&["sleep:1000"]));
+    by_systemd(&first, "create").ok();
+    first.verb("start", &[], &[]).done().ok();
+    let path = format!("system.slice:berth-test:{}", first.id);
+    let second = Bundle::new().without_namespace("pid").set("/linux/cgroupsPath", path).container();
+    by_systemd(&second, "run").fails("StartTransientUnit");
+    second.verb("state", &[], &[]).done().fails("does not exist");
+    assert_eq!((first.status().as_str(), show(&first, "ActiveState").as_str()), ("running", "active"));
+}
+
+fn a_failed_birth_leaves_no_scope() {
+    needs_systemd();
+    for bundle in [Bundle::new().args(&["/none"]), Bundle::new().bind("/none".as_ref(), "/mnt", &["bind"])] {
+        let container = scoped(bundle);
+        assert_eq!(by_systemd(&container, "run").code(), 1);
+        assert_eq!(show(&container, "LoadState"), "not-found");
+        assert!(host::cgroups_with(&container.id).is_empty());
+    }
+}
+
+fn properties_come_by_annotation() {
+    needs_systemd();
+    let annotations = json!({ "org.systemd.property.TimeoutStopSec": "uint64 3" });
+    let container = scoped(Bundle::new().set("/annotations", annotations).steps(&["sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    assert_eq!(show(&container, "TimeoutStopUSec"), "3s");
+}

@@ -41,7 +41,7 @@ lint: ## formatting, and clippy with warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # In the order in which a failure is found soonest.
-TEST_STEPS := test-dependencies test-unit test-integration test-engines vm-test-v2 vm-test-v1
+TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-engines vm-test-v2 vm-test-v1
 
 test: $(TEST_STEPS) ## everything; installs what it needs (root)
 
@@ -53,6 +53,9 @@ test-dependencies: ## Debian packages that the tests need and that are missing (
 
 test-unit: ## what is pure, without root
 	$(CARGO) test --locked --lib --bins
+
+test-libseccomp: ## our seccomp filters decide as libseccomp's do
+	cd libseccomp-tests && CARGO_TARGET_DIR="$(CURDIR)/target/libseccomp" $(CARGO) test --locked
 
 test-integration: ## real containers on this machine's cgroups, and on cgroup2 alone (root)
 	$(CARGO) test --locked --test integration
@@ -86,6 +89,13 @@ bench: build target/bench/floor target/bench/launch target/bench/true ## berth b
 bench-short: BENCH_ROUNDS = 10
 bench-short: bench ## the same with 10 rounds
 
+# Seconds for each target.
+FUZZ_SECONDS ?= 60
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (a nightly compiler)
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly" >&2; exit 1; }
+	for target in fuzz/fuzz_targets/*.rs; do fuzz/run "$$(basename "$$target" .rs)" $(FUZZ_SECONDS); done
+
 target/bench/%: bench/%.c
 	@mkdir -p target/bench
 	$(CC) -std=gnu11 -Wall -Wextra -Werror -O2 -static -o $@ $<
@@ -95,4 +105,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-integration test-engines vm-test bench bench-short help
+.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short help

@@ -3,7 +3,7 @@
 use crate::bundle::Bundle;
 use crate::hierarchy::Hierarchy;
 use crate::report;
-use crate::runtime::{self, Runtime, Sample, call, count_system_calls};
+use crate::runtime::{self, Runtime, Sample, call, call_within, count_system_calls};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use std::process::Command;
 const WARM_UP: usize = 2;
 /// Smallest step of the search for a memory limit.
 const LIMIT_STEP: u64 = 64 << 10;
+/// Seconds for a run under a limit: a runtime that has lost a process to it may wait for that process forever.
+const LIMIT_SECONDS: u64 = 2;
 /// A limit under which every runtime works.
 const LIMIT_START: u64 = 128 << 20;
 
@@ -285,7 +287,10 @@ impl Suite {
             }
         })?;
         for _ in 0..3 {
-            let sample = call(&runtime.command(&["run", "--bundle", &directory.to_string_lossy(), "bench"]));
+            let sample = call_within(
+                LIMIT_SECONDS,
+                &runtime.command(&["run", "--bundle", &directory.to_string_lossy(), "bench"]),
+            );
             if let Err(error) = sample {
                 runtime.forget("bench")?;
                 return Ok(Err(error));

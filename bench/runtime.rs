@@ -72,10 +72,15 @@ impl Runtime {
 
 /// Runs a command under target/bench/launch. An error says what the command printed last.
 pub fn call(command: &[String]) -> Result<Sample> {
+    call_within(timeout_seconds(), command)
+}
+
+/// The same with another limit.
+pub fn call_within(seconds: u64, command: &[String]) -> Result<Sample> {
     let log = std::env::current_dir()?.join("target/bench/stderr");
     let stderr = fs::OpenOptions::new().create(true).write(true).truncate(true).open(&log)?;
     let output = Command::new("target/bench/launch")
-        .arg((timeout_seconds() * 1000).to_string())
+        .arg((seconds * 1000).to_string())
         .args(command)
         .stderr(stderr)
         .output()
@@ -98,7 +103,7 @@ pub fn call(command: &[String]) -> Result<Sample> {
 }
 
 /// How long one command may take before it counts as hung.
-pub fn timeout_seconds() -> u64 {
+fn timeout_seconds() -> u64 {
     std::env::var("BENCH_TIMEOUT").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 

@@ -23,6 +23,7 @@ mod process;
 mod propagation;
 mod ps;
 mod regression;
+mod review;
 mod rlimits;
 mod seccomp;
 mod systemd;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ("engines_bundles", engines_bundles::TESTS),
         ("invalid", invalid::TESTS),
         ("regression", regression::TESTS),
+        ("review", review::TESTS),
         ("namespaces", namespaces::TESTS),
         ("userns", userns::TESTS),
         ("time_namespace", time_namespace::TESTS),

@@ -20,6 +20,7 @@ tests! {
     cve_2022_29162_inheritable_capabilities, cve_2023_25809_cgroup_mount_is_readonly, cve_2024_21626_working_directory_through_a_descriptor,
     cve_2024_45310_directories_made_on_the_host, cve_2025_31133_dev_null_is_not_null, cve_2025_52565_console_through_a_symlink,
     cve_2025_52881_sysctl_write_redirected, cve_2025_54867_symlinked_proc_and_sys, cve_2026_41579_symlinked_dev,
+    cve_2026_47766_dev_leads_into_a_volume,
     cve_2019_18837_absolute_symlink_in_a_destination, cve_2026_88264_dangling_console, cve_2026_88265_owner_of_the_hosts_null,
     cve_2026_115521_readonly_root_with_a_rogue_proc, runc_1_5_3_propagation_of_the_host, crun_2262_bind_of_the_hosts_root,
 }
@@ -425,6 +426,33 @@ fn cve_2026_41579_symlinked_dev() {
     let container = bundle.symlink(&target, "/dev").steps(&["exit:0"]).container();
     container.run();
     assert_empty(&outside);
+}
+
+/// /dev of the image leads to where the engine mounts a directory of the host: what is made in /dev would
+/// be made there.
+fn cve_2026_47766_dev_leads_into_a_volume() {
+    let outside = outside();
+    let mut bare = Bundle::new();
+    for destination in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
+        bare = bare.without_mount(destination);
+    }
+    let mut first = Bundle::new();
+    let volume = json!({ "destination": "/volume", "type": "bind", "source": outside, "options": ["rbind"] });
+    first.config["mounts"].as_array_mut().expect("mounts").insert(0, volume);
+    for bundle in [Bundle::new(), bare, first] {
+        let mut bundle = bundle.directory("/volume").symlink("/volume", "/dev").steps(&["report"]);
+        let mounts = bundle.config["mounts"].as_array().expect("mounts");
+        if !mounts.iter().any(|mount| mount["destination"] == "/volume") {
+            bundle = bundle.bind(&outside, "/volume", &["rbind"]);
+        }
+        let mut container = bundle.container();
+        for terminal in [false, true] {
+            bundle::set(&mut container.bundle.config, "/process/terminal", json!(terminal));
+            let done = container.run().fails("/dev");
+            assert!(Report::all(&done.stdout()).is_empty(), "the process ran; {}", done.describe());
+            assert_empty(&outside);
+        }
+    }
 }
 
 fn cve_2019_18837_absolute_symlink_in_a_destination() {

@@ -9,6 +9,7 @@ mod cli;
 mod devices;
 mod engines_bundles;
 mod events;
+mod exec;
 mod fds;
 mod features;
 mod freeze;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),
         ("terminal", terminal::TESTS),
+        ("exec", exec::TESTS),
         ("fds", fds::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),

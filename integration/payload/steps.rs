@@ -237,6 +237,8 @@ fn probe(verb: &str, operand: &str) -> Value {
             nix::unistd::setuid(nix::unistd::Uid::from_raw(u32::try_from(number(0)).unwrap_or(0)))
                 .map_err(Into::into),
         ),
+        "unshare-uts" => done(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).map_err(Into::into)),
+        "spy" => spy(Duration::from_secs_f64(part(0).parse().unwrap_or(1.0))),
         "touch-memory" => {
             let block = vec![1u8; usize::try_from(number(0)).unwrap_or(0) << 20];
             std::hint::black_box(&block);
@@ -251,6 +253,33 @@ fn probe(verb: &str, operand: &str) -> Value {
         }
         _ => json!({ "error": format!("no step {verb}") }),
     }
+}
+
+/// Looks for processes that are not the payload yet, and tries to look into them: how many were seen, and
+/// what succeeded with one that was still not the payload afterwards.
+fn spy(time: Duration) -> Value {
+    let end = std::time::Instant::now() + time;
+    let (mut seen, mut opened) = (0, std::collections::BTreeSet::new());
+    while std::time::Instant::now() < end {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_strange =
+                || fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() != "payload");
+            if entry.file_name().to_string_lossy().parse::<i32>().is_err() || !is_strange() {
+                continue;
+            }
+            seen += 1;
+            // The numbers alone are no secret; what they refer to is.
+            let links = fs::read_dir(path.join("fd"))
+                .is_ok_and(|files| files.flatten().any(|file| fs::read_link(file.path()).is_ok()));
+            let memory = fs::File::open(path.join("mem")).is_ok();
+            let exe = fs::read_link(path.join("exe")).is_ok();
+            if (links || memory || exe) && is_strange() {
+                opened.insert(format!("fd {links}, mem {memory}, exe {exe}"));
+            }
+        }
+    }
+    json!({ "seen": seen, "opened": opened })
 }
 
 /// Makes a node in the first of /tmp and / that takes one, opens it, removes it: `ok`, `mknod EPERM`, `open EPERM`.

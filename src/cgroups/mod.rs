@@ -21,6 +21,7 @@ mod controllers;
 mod convert;
 mod create;
 mod devices;
+mod enter;
 mod freezer;
 mod kill;
 mod layout;
@@ -43,6 +44,7 @@ mod kernel_tests;
 mod systemd_tests;
 
 pub use create::{Cgroup, TasksFile};
+pub use enter::Below;
 pub use layout::Layout;
 pub use oom::{OomEvent, OomSource};
 pub use plan::{Driver, Plan, plan};

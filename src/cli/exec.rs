@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Status;
+use crate::container::exec::{Changes, ExecOptions, ProcessSource};
+use crate::container::{self, Host};
+use crate::error::Result;
+
 /// `berth exec`
 #[derive(Clone, Debug, Args)]
 pub struct Exec {
@@ -71,9 +76,49 @@ pub struct Exec {
     pub command: Vec<String>,
 }
 
+impl Exec {
+    /// What the flags mean.
+    pub fn options(&self) -> ExecOptions {
+        let process = match &self.process {
+            Some(file) => ProcessSource::File(file.clone()),
+            None => ProcessSource::Changes(Box::new(Changes {
+                args: self.command.clone(),
+                cwd: self.cwd.clone(),
+                env: self.env.clone(),
+                user: self.user,
+                additional_gids: self.additional_gids.clone(),
+                selinux_label: self.process_label.clone(),
+                apparmor_profile: self.apparmor.clone(),
+                no_new_privileges: self.no_new_privs,
+                capabilities: self.cap.clone(),
+            })),
+        };
+        ExecOptions {
+            process,
+            tty: self.tty,
+            detach: self.detach,
+            console_socket: self.console_socket.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
+            pid_file: self.pid_file.clone(),
+            preserve_fds: self.preserve_fds,
+            cgroup: self.cgroup.clone(),
+            ignore_paused: self.ignore_paused,
+        }
+    }
+
+    /// Runs the process; the status is its own.
+    pub fn execute(&self, host: &Host) -> Result<Status> {
+        container::exec::exec(host, &self.id, &self.options()).map(Status::from)
+    }
+}
+
 /// Names would have to be looked up in the container's own files, which runc does not do either.
 fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
-    let number = |part: &str| part.parse::<u32>().map_err(|_| format!("{part:?} is not a numeric id"));
+    let number = |part: &str| {
+        // parse would take "+0" too.
+        let id = part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u32>().ok());
+        id.flatten().ok_or_else(|| format!("{part:?} is not a numeric id"))
+    };
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
         None => Ok((number(text)?, None)),

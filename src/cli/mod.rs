@@ -80,6 +80,8 @@ pub enum Verb {
     Delete(delete::Delete),
     /// Create a container, start it and wait for it
     Run(run::Run),
+    /// Run one more process in a container
+    Exec(exec::Exec),
     /// List the containers of this root
     List(list::List),
     /// Stop all processes of a container
@@ -110,6 +112,7 @@ impl Verb {
             Self::Kill(verb) => verb.execute(host),
             Self::Delete(verb) => verb.execute(host),
             Self::Run(verb) => verb.execute(host),
+            Self::Exec(verb) => verb.execute(host),
             Self::List(verb) => verb.execute(host),
             Self::Pause(verb) => verb.execute(host),
             Self::Resume(verb) => verb.execute(host),
@@ -121,6 +124,12 @@ impl Verb {
             Self::Seccomp(verb) => verb.execute(),
         }
         .map(Status::into_inner)
+    }
+
+    /// What berth exits with when it fails itself: exec's status is the process's, so its own failure
+    /// is a status that programs seldom use (runc exec).
+    fn failure(&self) -> u8 {
+        if matches!(self, Self::Exec(_)) { 255 } else { 1 }
     }
 }
 
@@ -165,7 +174,7 @@ fn run(argv: Vec<OsString>) -> u8 {
         Ok(status) => status,
         Err(error) => {
             log::error(&error);
-            1
+            cli.verb.failure()
         }
     }
 }

@@ -7,15 +7,16 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::conversation::{self, Conversation, Heard};
 use super::create::CreateOptions;
 use super::identity::ProcessId;
 use super::plan::{self, Planned};
 use super::state::{Lock, Record, StateDir};
 use super::{Host, delete, foreground, notify_engine};
 use crate::cgroups::{self, Cgroup, Driver};
-use crate::error::{Call, Code, Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::hooks;
-use crate::init::sync::{self, FromInit, FromParent, InitEnd, ParentEnd};
+use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
 use crate::log;
 use crate::namespaces::{self, Kind};
@@ -109,7 +110,7 @@ impl Birth<'_> {
         if !ahead {
             self.say_start(&channel)?;
         }
-        self.hear_until_end(&channel)?;
+        self.conversation(&channel)?.hear_until_end()?;
         if ahead {
             self.dir.write(&self.record)?;
         }
@@ -126,7 +127,7 @@ impl Birth<'_> {
     fn start_can_be_said_ahead(&self, cgroup: &Cgroup) -> bool {
         self.start != Start::Later
             && !self.planned.init.runtime_hooks
-            && self.planned.init.terminal.is_none()
+            && self.planned.init.process.terminal.is_none()
             && !cgroup.is_sealed_later()
     }
 
@@ -154,13 +155,13 @@ impl Birth<'_> {
             Some(path) => Some(notify_engine::connect_console(path)?),
             None => None,
         };
-        let agent = match &self.planned.init.agent {
+        let agent = match &self.planned.init.process.agent {
             Some(agent) => Some(notify_engine::connect_agent(&agent.path)?),
             None => None,
         };
         let mut joined = namespaces.open()?;
         // A right that init does not have in a user namespace; what it inherits it can lower.
-        self.planned.init.security.raise_hard_rlimits()?;
+        self.planned.init.process.security.raise_hard_rlimits()?;
         // Last of the preparations: what fails before it leaves no cgroup to remove.
         let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
         self.record.cgroup = cgroup.record().clone();
@@ -213,7 +214,7 @@ impl Birth<'_> {
         if let Some(init) = &self.init
             && matches!(process::wait(Whom::One(init.pidfd.as_fd()), false), Ok(Some(_)))
         {
-            self.hear_until_end(channel)?;
+            self.conversation(channel)?.hear_until_end()?;
         }
         Err(error.context("make the cgroup"))
     }
@@ -222,49 +223,39 @@ impl Birth<'_> {
     fn attend(&mut self, channel: &ParentEnd) -> Result<Terminal> {
         let mut terminal = None;
         loop {
-            match channel.receive()? {
-                Some((FromInit::Mounted, _)) => {
+            match self.conversation(channel)?.hear()? {
+                Heard::Mounted => {
                     self.run_runtime_hooks()?;
                     channel.send(FromParent::HooksDone)?;
                 }
-                Some((FromInit::Terminal, Some(master))) => {
-                    let sized = self.planned.init.terminal.is_some_and(|terminal| terminal.size.is_some());
+                Heard::Terminal(master) => {
+                    let sized =
+                        self.planned.init.process.terminal.is_some_and(|terminal| terminal.size.is_some());
                     // Before the program can ask for it.
                     if !sized && self.start == Start::NowInForeground {
                         foreground::copy_terminal_size(master.as_fd())?;
                     }
                     terminal = Some(master);
                 }
-                Some((FromInit::Warning(text), _)) => log::warning(&text),
-                Some((FromInit::Ready, _)) => return Ok(terminal),
-                Some((FromInit::Failed(error), _)) => return Err(error),
-                Some((FromInit::Terminal, None)) => {
-                    return Err(Error::new(Code::Kernel, "init sent no descriptor of its terminal"));
-                }
-                None => return Err(self.untimely_end()),
+                Heard::Ready => return Ok(terminal),
             }
         }
     }
 
-    /// After `Start`: the end of file is init's execve, or its wait at the gate.
-    fn hear_until_end(&self, channel: &ParentEnd) -> Result<()> {
-        loop {
-            match channel.receive()? {
-                None => return Ok(()),
-                Some((FromInit::Failed(error), _)) => return Err(error),
-                Some((FromInit::Warning(text), _)) => log::warning(&text),
-                Some((other, _)) => {
-                    return Err(Error::new(Code::State, format!("init said {other:?} after its start")));
-                }
-            }
-        }
+    fn conversation<'a>(&'a self, channel: &'a ParentEnd) -> Result<Conversation<'a>> {
+        let child = self.init.as_ref().ok_or_else(|| Error::new(Code::State, "init was never made"))?;
+        Ok(Conversation { channel, child, has_memory_limit: self.planned.has_memory_limit })
     }
 
     /// Init was gone before it could be told to start; its last message says why, better than EPIPE.
     fn prefer_last_words(&mut self, channel: &ParentEnd, error: Error) -> Result<()> {
         self.attend(channel)?;
-        self.hear_until_end(channel)?;
-        Err(if error.errno() == Some(Errno::EPIPE) { self.untimely_end() } else { error })
+        self.conversation(channel)?.hear_until_end()?;
+        Err(if error.errno() == Some(Errno::EPIPE) {
+            self.conversation(channel)?.untimely_end()
+        } else {
+            error
+        })
     }
 
     /// In the runtime's namespaces, while init waits with its mounts made and the host still in reach.
@@ -288,21 +279,6 @@ impl Birth<'_> {
             self.record.init = Some(ProcessId::of(init.pid)?);
         }
         self.dir.write(&self.record)
-    }
-
-    fn untimely_end(&self) -> Error {
-        let how = self.init.as_ref().map(|init| process::wait(Whom::One(init.pidfd.as_fd()), true));
-        let (how, killed) = match how {
-            Some(Ok(Some((_, process::Exit::Signal(signal))))) => {
-                (format!("was ended by signal {signal}"), signal == libc::SIGKILL)
-            }
-            _ => ("ended".to_owned(), false),
-        };
-        let error = Error::new(Code::State, format!("init {how} before the container was made"));
-        if killed && self.planned.has_memory_limit {
-            return error.remedy("the memory limit may be too small for a process to start");
-        }
-        error
     }
 }
 
@@ -340,16 +316,7 @@ fn clone_into(
 fn undo(dir: &StateDir, record: &Record, init: Option<&Child>, error: Error) -> Error {
     let remove = || -> Result<()> {
         if let Some(init) = init {
-            match process::pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => {
-                    return Err(Error::syscall(format!("pidfd_send_signal({}, SIGKILL)", init.pid), errno));
-                }
-            }
-            match process::wait(Whom::One(init.pidfd.as_fd()), true) {
-                Ok(_) | Err(Errno::ECHILD) => {}
-                Err(errno) => return Err(errno).call(|| format!("waitid({})", init.pid)),
-            }
+            conversation::end(init)?;
         }
         delete::remove(dir, record)
     };

@@ -4,9 +4,11 @@
 //! [`state`]; [`status`] asks the kernel what has become of a container.
 
 mod birth;
+mod conversation;
 pub mod create;
 mod delete;
 pub mod events;
+pub mod exec;
 mod features;
 mod foreground;
 mod freeze;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Hook, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxMemory, Process, Spec};
 
 use super::Host;
 use super::birth::Start;
@@ -13,7 +13,7 @@ use super::create::CreateOptions;
 use super::state::Record;
 use crate::error::{Error, Result};
 use crate::init::agent::Address;
-use crate::init::{self, OciState};
+use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::sys::{process, tty};
 use crate::{cgroups, log, rootfs, seccomp, security, spec};
@@ -68,7 +68,8 @@ fn compile(
     let linux = spec.linux().clone().unwrap_or_default();
     let process =
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
-    let preserve_fds = inherited_descriptors(options.preserve_fds)?;
+    let keyring = (!options.no_new_keyring).then(|| id.to_owned());
+    let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
 
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
@@ -97,46 +98,25 @@ fn compile(
         warnings,
     )?;
     rootfs.open_sources()?;
-    let seccomp = match linux.seccomp() {
-        Some(profile) => seccomp::compile(profile, warnings)?,
-        None => None,
-    };
-    let agent = linux.seccomp().as_ref().zip(seccomp.as_ref()).filter(|(_, program)| program.notifies());
-    let agent = agent.and_then(|(profile, _)| {
-        let metadata = profile.listener_metadata().clone();
-        Some(Address { path: profile.listener_path().clone()?, metadata })
-    });
-    let facts = security::Host::look()?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let prestart = hooks.prestart().clone().unwrap_or_default();
     let create_runtime = hooks.create_runtime().clone().unwrap_or_default();
-    let memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref());
 
     let init = init::Plan {
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         rootfs,
-        security: security::plan(process, &linux, &facts, warnings)?,
-        seccomp,
-        agent,
-        args: process.args().clone().unwrap_or_default(),
-        env: environment(process, preserve_fds.listen),
-        cwd: process.cwd().clone(),
-        terminal: terminal(process),
+        process: user_process,
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
         create_container: hooks.create_container().clone().unwrap_or_default(),
         start_container: hooks.start_container().clone().unwrap_or_default(),
         state: oci_state(spec, id, options),
-        preserve_fds: preserve_fds.all,
-        keyring: (!options.no_new_keyring).then(|| id.to_owned()),
         namespaces,
     };
     Ok(Planned {
         init,
         cgroup,
-        has_memory_limit: memory
-            .and_then(oci_spec::runtime::LinuxMemory::limit)
-            .is_some_and(|limit| limit > 0),
+        has_memory_limit: has_memory_limit(&linux),
         rootfs: root,
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
@@ -161,12 +141,55 @@ impl Planned {
             init: None,
             complete: false,
             own_pid_namespace: self.init.namespaces.creates(Kind::Pid),
+            own_keyring: self.init.process.keyring.is_some(),
             cgroup: self.cgroup.record(),
             cgroup_made: false,
             poststart: self.poststart.clone(),
             poststop: self.poststop.clone(),
         }
     }
+}
+
+/// What init, or the joining process of an exec, is to become. `linux` is the container's; `keyring` is
+/// the id that its session keyring is named after.
+///
+/// # Errors
+/// A value that makes no sense, or that this host cannot give; a descriptor that is not open.
+pub(super) fn user_process(
+    process: &Process,
+    linux: &Linux,
+    keyring: Option<String>,
+    preserve_fds: u32,
+    warnings: &mut Vec<String>,
+) -> Result<UserProcess> {
+    let inherited = inherited_descriptors(preserve_fds)?;
+    let seccomp = match linux.seccomp() {
+        Some(profile) => seccomp::compile(profile, warnings)?,
+        None => None,
+    };
+    let agent = linux.seccomp().as_ref().zip(seccomp.as_ref()).filter(|(_, program)| program.notifies());
+    let agent = agent.and_then(|(profile, _)| {
+        let metadata = profile.listener_metadata().clone();
+        Some(Address { path: profile.listener_path().clone()?, metadata })
+    });
+    Ok(UserProcess {
+        security: security::plan(process, linux, &security::Host::look()?, warnings)?,
+        seccomp,
+        agent,
+        args: process.args().clone().unwrap_or_default(),
+        env: process.env().clone().unwrap_or_default(),
+        cwd: process.cwd().clone(),
+        terminal: terminal(process),
+        keyring,
+        listen_fds: inherited.listen,
+        preserve_fds: inherited.all,
+    })
+}
+
+/// Whether a process of the container may be killed for its memory.
+pub(super) fn has_memory_limit(linux: &Linux) -> bool {
+    let memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref());
+    memory.and_then(LinuxMemory::limit).is_some_and(|limit| limit > 0)
 }
 
 /// The descriptors after stderr that the program inherits.
@@ -206,16 +229,6 @@ fn terminal(process: &Process) -> Option<init::Terminal> {
         .as_ref()
         .map(|size| tty::Size { rows: characters(size.height()), columns: characters(size.width()) });
     Some(init::Terminal { size })
-}
-
-/// `process.env`, and what a socket-activated program needs to find its sockets.
-fn environment(process: &Process, listen: u32) -> Vec<String> {
-    let mut env = process.env().clone().unwrap_or_default();
-    if listen > 0 {
-        env.push(format!("LISTEN_FDS={listen}"));
-        env.push("LISTEN_PID=1".into());
-    }
-    env
 }
 
 fn oci_state(spec: &Spec, id: &str, options: &CreateOptions) -> OciState {

@@ -54,6 +54,9 @@ pub struct Record {
     pub complete: bool,
     /// Whether the container has a pid namespace of its own: then its processes end with init.
     pub own_pid_namespace: bool,
+    /// Whether it has a session keyring of its own, which an exec joins; false with
+    /// `--no-new-keyring`.
+    pub own_keyring: bool,
     /// Where its processes are accounted and how to remove that.
     pub cgroup: cgroups::Record,
     /// False while `cgroup` is only the plan: a cgroup of that name may be somebody else's.

@@ -43,16 +43,16 @@ struct ContainerProcessState<'a> {
 }
 
 impl Introduction {
-    /// Prepares the message about the process that is `state.pid` in the runtime's pid namespace: made
-    /// before the filter is loaded, because memory may need a system call.
+    /// Prepares the message about the process that is `pid` in the runtime's pid namespace, init or the
+    /// process of an exec: made before the filter is loaded, because memory may need a system call.
     ///
     /// # Errors
     /// A path that is no Unicode.
-    pub fn new(socket: OwnedFd, address: &Address, state: &OciState) -> Result<Self> {
+    pub fn new(socket: OwnedFd, address: &Address, pid: i32, state: &OciState) -> Result<Self> {
         let message = serde_json::to_vec(&ContainerProcessState {
             oci_version: &state.oci_version,
             fds: ["seccompFd"],
-            pid: state.pid,
+            pid,
             metadata: address.metadata.as_deref(),
             state,
         })

@@ -10,18 +10,27 @@ use nix::unistd::chdir;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::sys::process::raw_getcwd;
 
-/// Makes the directory where it is missing, and enters it, with the rights of the container's root;
-/// false when root may not (a file system that squashes root): then the user tries.
+/// What to do with a working directory that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is made, as runc does for a container.
+    Make,
+    /// It is an error, as in runc's exec: a misspelled path must not change the container.
+    Refuse,
+}
+
+/// Enters the directory with the rights of the container's root; false when root may not (a file
+/// system that squashes root): then the user tries.
 ///
 /// Called after the change of root: the path can lead nowhere else.
 ///
 /// # Errors
 /// It is no directory, or cannot be made.
-pub fn enter_as_root(cwd: &Path) -> Result<bool> {
+pub fn enter_as_root(cwd: &Path, missing: Missing) -> Result<bool> {
     match chdir(cwd) {
         Ok(()) => Ok(true),
         Err(Errno::EACCES | Errno::EPERM) => Ok(false),
-        Err(Errno::ENOENT) => {
+        Err(Errno::ENOENT) if missing == Missing::Make => {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)

@@ -7,13 +7,14 @@
 pub mod agent;
 mod cwd;
 pub mod gate;
+pub mod join;
+mod program;
 pub mod sync;
+mod user_process;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -24,10 +25,14 @@ use serde::Serialize;
 use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Error, Result};
 use crate::namespaces::{self, Kind};
+use crate::sys::process;
 use crate::sys::procfs::Procfs;
-use crate::sys::{process, socket, tty};
-use crate::{hooks, program, rootfs, seccomp, security};
+use crate::{hooks, rootfs};
+use cwd::Missing;
+use program::Program;
 use sync::{FromInit, FromParent, InitEnd};
+
+pub use user_process::{Terminal, UserProcess};
 
 /// All that init does, finished before it exists.
 pub struct Plan {
@@ -39,20 +44,8 @@ pub struct Plan {
     pub domainname: Option<String>,
     /// Mounts, devices, masks, root.
     pub rootfs: rootfs::Plan,
-    /// Ids, capabilities, limits, labels.
-    pub security: security::Plan,
-    /// The filter, compiled.
-    pub seccomp: Option<seccomp::Program>,
-    /// Who answers the calls that the filter hands out; Some when it does.
-    pub agent: Option<agent::Address>,
-    /// `process.args`; not empty.
-    pub args: Vec<String>,
-    /// `process.env`.
-    pub env: Vec<String>,
-    /// `process.cwd`.
-    pub cwd: PathBuf,
-    /// Some when the process gets a terminal.
-    pub terminal: Option<Terminal>,
+    /// What the container's own process gets and is.
+    pub process: UserProcess,
     /// Prestart or createRuntime hooks wait for the mounts.
     pub runtime_hooks: bool,
     /// Run in the container's namespaces before pivot_root.
@@ -61,29 +54,6 @@ pub struct Plan {
     pub start_container: Vec<Hook>,
     /// The state that hooks read.
     pub state: OciState,
-    /// The id after which the session keyring is named; None to stay in the caller's.
-    pub keyring: Option<String>,
-    /// How many descriptors after stderr the program inherits.
-    pub preserve_fds: u32,
-}
-
-impl Plan {
-    /// The first descriptor that the program does not inherit.
-    fn first_private_descriptor(&self) -> i32 {
-        i32::try_from(self.preserve_fds).unwrap_or(i32::MAX - 3).saturating_add(3)
-    }
-
-    /// What has to outlive the drop of capabilities, so that the filter can be loaded last.
-    fn right_for_seccomp(&self) -> u64 {
-        if self.seccomp.is_some() && !self.security.no_new_privileges { security::SECCOMP_RIGHT } else { 0 }
-    }
-}
-
-/// The terminal of the container's process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terminal {
-    /// `process.consoleSize`.
-    pub size: Option<tty::Size>,
 }
 
 /// The state as the spec has it for hooks (runtime.md, State).
@@ -169,7 +139,7 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     wait_for_start(newborn, &program)?;
     let plan = newborn.plan;
     run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
-    program.execute(plan)
+    program.execute(&plan.process)
 }
 
 /// Everything but the wait and the execve; whatever it opens of the host is closed when it returns.
@@ -181,13 +151,11 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     process::reset_signals()?;
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
-    process::cloexec_from(plan.first_private_descriptor())?;
+    process::cloexec_from(plan.process.first_private_descriptor())?;
     nix::unistd::setsid().call(|| "setsid".into())?;
     // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
     let procfs = Procfs::host()?;
-    // While our own files there are still ours: they take effect at execve and for all that follows.
-    plan.security.set_oom_score_adj(&procfs)?;
-    plan.security.set_exec_labels(&procfs)?;
+    plan.process.write_own_files(&procfs)?;
     // Before the first step towards the container: whoever is in its namespaces already, with whatever
     // capabilities there, must not look into a process that has the host's mounts and descriptors
     // (CVE-2016-9962). The owner of our memory is the host's user namespace until execve.
@@ -212,11 +180,11 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
-    plan.security.write_sysctls(&procfs)?;
+    plan.process.security.write_sysctls(&procfs)?;
     let agent = introduction(newborn, &procfs)?;
 
     let root = plan.rootfs.build()?;
-    let terminal = match plan.terminal {
+    let terminal = match plan.process.terminal {
         Some(terminal) => Some(open_terminal(newborn, &root, terminal)?),
         None => None,
     };
@@ -230,20 +198,20 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
 
     // From here on nothing but the container's own files is in sight.
     if let Some(slave) = terminal {
-        become_session_leader_of(slave.as_fd())?;
+        user_process::make_controlling_terminal(slave.as_fd())?;
     }
-    give_up_rights(plan, &procfs)?;
-    Program::find(plan, agent)
+    plan.process.give_up_rights(&procfs, plan.namespaces.has(Kind::User), Missing::Make)?;
+    Program::find(&plan.process, agent)
 }
 
 /// What the seccomp agent will be told. The pid is the runtime's number for us (runtime.md, Container
 /// Process State), which only the host's /proc knows in here.
 fn introduction(newborn: &mut Newborn<'_>, procfs: &Procfs) -> Result<Option<agent::Introduction>> {
     let plan = newborn.plan;
-    let (Some(socket), Some(address)) = (newborn.agent.take(), &plan.agent) else { return Ok(None) };
+    let (Some(socket), Some(address)) = (newborn.agent.take(), &plan.process.agent) else { return Ok(None) };
     let status = if newborn.gate.is_some() { "created" } else { "creating" };
     let state = OciState { status: status.into(), pid: procfs.own_pid()?, ..plan.state.clone() };
-    agent::Introduction::new(socket, address, &state).map(Some)
+    agent::Introduction::new(socket, address, state.pid, &state).map(Some)
 }
 
 fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<()> {
@@ -257,7 +225,7 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<()> {
     // host in our hands. The owners of what is closed here live in frames that never return.
     let mut needed = gate.descriptors().to_vec();
     needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
-    process::close_all_but(newborn.plan.first_private_descriptor(), &needed)?;
+    process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
     gate.wait()
 }
 
@@ -304,27 +272,16 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
 fn open_terminal(newborn: &mut Newborn<'_>, root: &rootfs::Root, terminal: Terminal) -> Result<OwnedFd> {
     let mut open = || -> Result<OwnedFd> {
         let (master, slave) = root.open_pty()?;
-        if let Some(size) = terminal.size {
-            tty::set_size(slave.as_fd(), size)?;
-        }
+        terminal.apply_size(slave.as_fd())?;
         root.bind_console(slave.as_fd())?;
         // Taken, so that the engine sees its end right after the message.
         match newborn.console_socket.take() {
-            // The payload is the name; engines read only the descriptor.
-            Some(socket) => socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_raw_fd()])?,
+            Some(socket) => user_process::send_master(socket.as_fd(), master.as_fd())?,
             None => newborn.say(&FromInit::Terminal, Some(master.as_fd()))?,
         }
         Ok(slave)
     };
     open().context("give the process a terminal")
-}
-
-/// The terminal becomes stdin, stdout and stderr and the controlling terminal of our session.
-fn become_session_leader_of(slave: BorrowedFd<'_>) -> Result<()> {
-    tty::set_controlling(slave)?;
-    nix::unistd::dup2_stdin(slave).call(|| "dup2(terminal, 0)".into())?;
-    nix::unistd::dup2_stdout(slave).call(|| "dup2(terminal, 1)".into())?;
-    nix::unistd::dup2_stderr(slave).call(|| "dup2(terminal, 2)".into())
 }
 
 fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Result<()> {
@@ -335,107 +292,4 @@ fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Res
     let state = OciState { status: status.into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
     let state = state.to_json()?;
     list.iter().try_for_each(|hook| hooks::run(kind, hook, &hooks::Setting::captured(&state)))
-}
-
-/// Takes away what the container's process must not have. The order inside is explained in
-/// [`security`].
-fn give_up_rights(plan: &Plan, procfs: &Procfs) -> Result<()> {
-    let security = &plan.security;
-    if let Some(id) = &plan.keyring {
-        let other_users = plan.namespaces.has(Kind::User);
-        security::join_session_keyring(id, security.selinux_label.as_deref(), other_users, procfs)?;
-    }
-    security.set_scheduler()?;
-    security.set_io_priority()?;
-    security.set_memory_policy()?;
-    security.set_personality()?;
-    security.set_umask();
-    security.set_no_new_privileges()?;
-    let entered = cwd::enter_as_root(&plan.cwd)?;
-    security.own_stdio()?;
-    security.drop_bounding()?;
-    security.become_user(procfs)?;
-    // The change of ids has cleared it.
-    process::set_parent_death_signal(Some(Signal::SIGKILL))?;
-    security.set_capabilities(plan.right_for_seccomp())?;
-    if !entered {
-        cwd::enter_as_user(&plan.cwd)?;
-    }
-    cwd::check_inside_root()
-}
-
-/// execve's arguments, made before the filter is loaded: memory may need a system call.
-struct Program {
-    path: PathBuf,
-    c_path: CString,
-    argv: Vec<CString>,
-    env: Vec<CString>,
-    agent: Option<agent::Introduction>,
-}
-
-impl Program {
-    fn find(plan: &Plan, agent: Option<agent::Introduction>) -> Result<Self> {
-        let env = environment(plan)?;
-        let command = plan.args.first().ok_or_else(|| Error::invalid("process.args: is empty"))?;
-        let path = program::find(command, &env)?;
-        let c_string = |text: &[u8]| {
-            CString::new(text).map_err(|_| Error::invalid("process.args or process.env: contains a NUL byte"))
-        };
-        let c_strings =
-            |list: &[String]| list.iter().map(|text| c_string(text.as_bytes())).collect::<Result<_>>();
-        Ok(Self {
-            c_path: c_string(path.as_os_str().as_bytes())?,
-            argv: c_strings(&plan.args)?,
-            env: c_strings(&env)?,
-            path,
-            agent,
-        })
-    }
-
-    /// Nothing may come after the filter but execve: a profile need not allow anything else. One that
-    /// notifies has to allow sendmsg too.
-    fn execute(&self, plan: &Plan) -> Result<Infallible> {
-        // As late as can be: a small RLIMIT_NOFILE, RLIMIT_FSIZE or RLIMIT_AS is the program's, not ours.
-        plan.security.set_rlimits()?;
-        // Kept until execve closes it: close(2) may be among the calls that an agent decides about.
-        let _listener = match &plan.seccomp {
-            Some(filter) => self.load(filter, &plan.security)?,
-            None => None,
-        };
-        let Err(errno) = nix::unistd::execve(&self.c_path, &self.argv, &self.env);
-        Err(program::diagnose(&self.path, errno))
-    }
-
-    fn load(&self, filter: &seccomp::Program, security: &security::Plan) -> Result<Option<OwnedFd>> {
-        if !security.no_new_privileges {
-            security.raise(security::SECCOMP_RIGHT)?;
-        }
-        let listener = filter.install().context("load the seccomp filter")?;
-        match (&listener, &self.agent) {
-            (Some(listener), Some(agent)) => agent.send(listener.as_fd())?,
-            // Its calls would wait for an answer for ever.
-            (Some(_), None) => return Err(Error::invalid("linux.seccomp: notifies, but there is no agent")),
-            (None, _) => {}
-        }
-        Ok(listener)
-    }
-}
-
-/// `process.env` and HOME, which only the container's own passwd knows.
-fn environment(plan: &Plan) -> Result<Vec<String>> {
-    let passwd = if plan.env.iter().any(|entry| entry.len() > 5 && entry.starts_with("HOME=")) {
-        None
-    } else {
-        match std::fs::read("/etc/passwd") {
-            Ok(text) => Some(text),
-            // The user may have no right to read it, or the image no such file.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOTDIR)) =>
-            {
-                None
-            }
-            Err(error) => return Err(error).call(|| "read(/etc/passwd)".into()),
-        }
-    };
-    Ok(security::environment(&plan.env, passwd.as_deref(), plan.security.user.uid))
 }

@@ -1,4 +1,5 @@
-//! What parent and init say to each other while a container is born.
+//! What parent and init say to each other while a container is born. A process that joins a container
+//! (exec) says the same, without hooks and id maps.
 //!
 //! ```text
 //!  parent                                    init
@@ -101,6 +102,12 @@ impl AsFd for ParentEnd {
     }
 }
 
+impl AsFd for InitEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl InitEnd {
     /// Says something to the parent.
     ///
@@ -119,7 +126,7 @@ impl InitEnd {
         let mut buffer = [0; 64];
         let (length, _) = socket::receive(self.0.as_fd(), &mut buffer)?;
         if length == 0 {
-            return Err(Error::new(Code::State, "the runtime ended before the container was made"));
+            return Err(Error::new(Code::State, "the runtime ended before the process was made"));
         }
         let message: FromParent = decode(&buffer[..length])?;
         if message != expected {

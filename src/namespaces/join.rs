@@ -127,10 +127,9 @@ impl Opened {
         let Some(joined) = self.get(Kind::Pid) else {
             return Ok(None);
         };
-        let path = "/proc/self/ns/pid_for_children";
-        let original = File::open(path).call(|| format!("open({path:?})"))?;
+        let original = OriginalPid::open()?;
         joined.enter()?;
-        Ok(Some(OriginalPid(original.into())))
+        Ok(Some(original))
     }
 }
 
@@ -141,6 +140,12 @@ impl Opened {
 pub struct OriginalPid(OwnedFd);
 
 impl OriginalPid {
+    /// Where the caller's children are born now.
+    pub(super) fn open() -> Result<Self> {
+        let path = "/proc/self/ns/pid_for_children";
+        File::open(path).call(|| format!("open({path:?})")).map(|file| Self(file.into()))
+    }
+
     /// Goes back.
     pub fn restore(self) -> Result<()> {
         sys::namespace::setns(self.0.as_fd(), Kind::Pid.flag())

@@ -8,11 +8,13 @@ mod idmap;
 mod join;
 #[cfg(test)]
 mod kernel_tests;
+mod target;
 mod time;
 mod uts;
 
 pub use idmap::{IdMap, write_id_maps};
 pub use join::{Joined, Opened, OriginalPid};
+pub use target::Target;
 pub use time::{OriginalTime, unshare_time};
 pub use uts::{set_domainname, set_hostname};
 

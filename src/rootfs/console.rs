@@ -23,31 +23,7 @@ impl Root {
     /// controlling terminal. The slave comes through the master, not by its name in `/dev/pts`
     /// (CVE-2025-52565).
     pub fn open_pty(&self) -> Result<(OwnedFd, OwnedFd)> {
-        let master = self.open_ptmx().context("pty of the container's /dev/pts")?;
-        unlock_pty(&master).call(|| "ioctl(ptmx, TIOCSPTLCK, 0)".into())?;
-        let slave = open_pty_peer(&master).call(|| "ioctl(ptmx, TIOCGPTPEER)".into())?;
-        Ok((master, slave))
-    }
-
-    fn open_ptmx(&self) -> Result<OwnedFd> {
-        let pts = inroot::find(self.fd(), Path::new("/dev/pts"), Symlinks::Follow)?
-            .ok_or_else(|| Error::invalid("the container has no /dev/pts").remedy(DEVPTS_REMEDY))?;
-        if fstatfs(&pts).call(|| "fstatfs(/dev/pts)".into())?.filesystem_type() != DEVPTS_MAGIC {
-            return Err(Error::invalid("/dev/pts is not a devpts").remedy(DEVPTS_REMEDY));
-        }
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let resolve =
-            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
-        let master = match openat2(&pts, "ptmx", OpenHow::new().flags(flags).resolve(resolve)) {
-            Err(Errno::ENOSYS) => openat(&pts, "ptmx", flags, Mode::empty()),
-            result => result,
-        }
-        .call(|| "openat2(/dev/pts, \"ptmx\", O_RDWR)".into())?;
-        let stat = fstat(&master).call(|| "fstat(ptmx)".into())?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != makedev(5, 2) {
-            return Err(Error::invalid("/dev/pts/ptmx is not the pty multiplexer 5:2"));
-        }
-        Ok(master)
+        open_pty(self.fd())
     }
 
     /// Makes `slave` the container's `/dev/console`, by descriptor on both sides. A symlink of the image
@@ -75,3 +51,34 @@ impl Root {
 }
 
 const DEVPTS_REMEDY: &str = "a terminal needs a mount of type devpts at /dev/pts";
+
+/// As [`Root::open_pty`], below the root directory of a container that runs: for an exec that has joined
+/// its mount namespace. What is mounted at `/dev/pts` is what its processes have left there, so
+/// nothing of it is taken on trust.
+pub fn open_pty(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    let master = open_ptmx(root).context("pty of the container's /dev/pts")?;
+    unlock_pty(&master).call(|| "ioctl(ptmx, TIOCSPTLCK, 0)".into())?;
+    let slave = open_pty_peer(&master).call(|| "ioctl(ptmx, TIOCGPTPEER)".into())?;
+    Ok((master, slave))
+}
+
+fn open_ptmx(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let pts = inroot::find(root, Path::new("/dev/pts"), Symlinks::Follow)?
+        .ok_or_else(|| Error::invalid("the container has no /dev/pts").remedy(DEVPTS_REMEDY))?;
+    if fstatfs(&pts).call(|| "fstatfs(/dev/pts)".into())?.filesystem_type() != DEVPTS_MAGIC {
+        return Err(Error::invalid("/dev/pts is not a devpts").remedy(DEVPTS_REMEDY));
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let master = match openat2(&pts, "ptmx", OpenHow::new().flags(flags).resolve(resolve)) {
+        Err(Errno::ENOSYS) => openat(&pts, "ptmx", flags, Mode::empty()),
+        result => result,
+    }
+    .call(|| "openat2(/dev/pts, \"ptmx\", O_RDWR)".into())?;
+    let stat = fstat(&master).call(|| "fstat(ptmx)".into())?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != makedev(5, 2) {
+        return Err(Error::invalid("/dev/pts/ptmx is not the pty multiplexer 5:2"));
+    }
+    Ok(master)
+}

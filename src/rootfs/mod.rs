@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 pub use build::Root;
+pub use console::open_pty;
 pub use options::mount_options;
 pub use plan::{Plan, plan};
 

@@ -1,0 +1,114 @@
+//! The parent's half of what [`crate::init::sync`] draws: with init at a birth, with a joining process at an exec.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::error::{Call, Code, Error, Result};
+use crate::init::sync::{FromInit, FromParent, ParentEnd};
+use crate::log;
+use crate::sys::process::{Child, Exit, Whom, pidfd_send_signal, wait};
+
+/// What the child says before it is ready, as far as the parent has to do something.
+#[derive(Debug)]
+pub enum Heard {
+    /// [`FromInit::Mounted`].
+    Mounted,
+    /// The master of its terminal.
+    Terminal(OwnedFd),
+    /// [`FromInit::Ready`].
+    Ready,
+}
+
+/// One child and the channel to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversation<'a> {
+    /// Our end.
+    pub channel: &'a ParentEnd,
+    /// Who is at the other end.
+    pub child: &'a Child,
+    /// Whether it may be killed for its memory.
+    pub has_memory_limit: bool,
+}
+
+impl Conversation<'_> {
+    /// The next thing to do. Warnings go to the log.
+    ///
+    /// # Errors
+    /// The child's own, or how it ended.
+    pub fn hear(&self) -> Result<Heard> {
+        loop {
+            match self.channel.receive()? {
+                Some((FromInit::Mounted, _)) => return Ok(Heard::Mounted),
+                Some((FromInit::Terminal, Some(master))) => return Ok(Heard::Terminal(master)),
+                Some((FromInit::Ready, _)) => return Ok(Heard::Ready),
+                Some((FromInit::Warning(text), _)) => log::warning(&text),
+                Some((FromInit::Failed(error), _)) => return Err(error),
+                Some((FromInit::Terminal, None)) => {
+                    return Err(Error::new(Code::Kernel, "no descriptor came with the terminal"));
+                }
+                None => return Err(self.untimely_end()),
+            }
+        }
+    }
+
+    /// Lets the child go on. It may be gone: its last message says why, better than EPIPE.
+    ///
+    /// # Errors
+    /// The child's own, or how it ended.
+    pub fn say_start(&self) -> Result<()> {
+        self.channel.send(FromParent::Start).or_else(|error| {
+            self.hear_until_end()?;
+            Err(if error.errno() == Some(Errno::EPIPE) { self.untimely_end() } else { error })
+        })
+    }
+
+    /// After `Start`: the end of file is the child's execve, or init's wait at the gate.
+    ///
+    /// # Errors
+    /// The child's own.
+    pub fn hear_until_end(&self) -> Result<()> {
+        loop {
+            match self.channel.receive()? {
+                None => return Ok(()),
+                Some((FromInit::Failed(error), _)) => return Err(error),
+                Some((FromInit::Warning(text), _)) => log::warning(&text),
+                Some((other, _)) => {
+                    return Err(Error::new(Code::State, format!("{other:?} came after the start")));
+                }
+            }
+        }
+    }
+
+    /// How it ended, when it should not have.
+    pub fn untimely_end(&self) -> Error {
+        let (how, killed) = match wait(Whom::One(self.child.pidfd.as_fd()), true) {
+            Ok(Some((_, Exit::Signal(signal)))) => {
+                (format!("was ended by signal {signal}"), signal == libc::SIGKILL)
+            }
+            _ => ("ended".to_owned(), false),
+        };
+        let error = Error::new(Code::State, format!("the process {how} before it was made"));
+        if killed && self.has_memory_limit {
+            return error.remedy("the memory limit may be too small for a process to start");
+        }
+        error
+    }
+}
+
+/// Kills and reaps a child that is not to be; that it is gone already is no error.
+///
+/// # Errors
+/// The kernel's.
+pub fn end(child: &Child) -> Result<()> {
+    match pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => {
+            return Err(Error::syscall(format!("pidfd_send_signal({}, SIGKILL)", child.pid), errno));
+        }
+    }
+    match wait(Whom::One(child.pidfd.as_fd()), true) {
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(errno) => Err(errno).call(|| format!("waitid({})", child.pid)),
+    }
+}

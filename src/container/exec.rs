@@ -1,0 +1,430 @@
+//! `exec`: one more process in a container that is there.
+//!
+//! The same story as a birth, with namespaces that exist and one clone. The container's lock is not
+//! taken: any number of execs run beside each other, and none hinders a `kill` or `delete`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
+use serde::Deserialize;
+use serde::de::value::{Error as NameError, StrDeserializer};
+
+use super::conversation::{self, Conversation, Heard};
+use super::foreground::{self, Relay, Signals};
+use super::state::{Record, StateDir};
+use super::status::{self, Status};
+use super::{Host, notify_engine, plan};
+use crate::cgroups::{self, Cgroup};
+use crate::error::{Call, Code, Context, Error, Result};
+use crate::init::UserProcess;
+use crate::init::join::{self, Newcomer};
+use crate::init::sync;
+use crate::namespaces::{Kind, OriginalPid, Target};
+use crate::sys::process::{self, Child, Side};
+use crate::sys::procfs::Procfs;
+use crate::{log, spec};
+
+/// The flags of `exec`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecOptions {
+    /// What is run.
+    pub process: ProcessSource,
+    /// Give the process a terminal.
+    pub tty: bool,
+    /// Return once the program is executed.
+    pub detach: bool,
+    /// Gets the master of the process's terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Gets a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Gets the process's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Descriptors after stderr that the process inherits.
+    pub preserve_fds: u32,
+    /// Where below the container's cgroup; empty for the container's own.
+    pub cgroup: Vec<String>,
+    /// Do not refuse a paused container; the process waits until it is resumed.
+    pub ignore_paused: bool,
+}
+
+/// Where the process comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessSource {
+    /// `--process FILE`: the process object of a config.json.
+    File(PathBuf),
+    /// The container's own process with these changes.
+    Changes(Box<Changes>),
+}
+
+impl Default for ProcessSource {
+    fn default() -> Self {
+        Self::Changes(Box::default())
+    }
+}
+
+/// What differs from `process` of the container's config.json.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The command.
+    pub args: Vec<String>,
+    /// Instead of `cwd`.
+    pub cwd: Option<PathBuf>,
+    /// Added to `env`; a later entry of a name wins.
+    pub env: Vec<String>,
+    /// Instead of uid and, if given, gid.
+    pub user: Option<(u32, Option<u32>)>,
+    /// Added to `additionalGids`.
+    pub additional_gids: Vec<u32>,
+    /// Instead of `selinuxLabel`.
+    pub selinux_label: Option<String>,
+    /// Instead of `apparmorProfile`.
+    pub apparmor_profile: Option<String>,
+    /// Set `noNewPrivileges`.
+    pub no_new_privileges: bool,
+    /// Added to the bounding, effective and permitted capabilities.
+    pub capabilities: Vec<String>,
+}
+
+/// Runs a process in the container. In the foreground the result is its exit status, 128+n after signal
+/// n; detached it is 0.
+///
+/// # Errors
+/// The container is in no state for it, or something refuses; nothing of the process is left then.
+pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
+    run(host, id, options).context("exec failed")
+}
+
+fn run(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
+    if options.console_socket.is_some() && !options.detach {
+        return Err(Error::invalid(
+            "--console-socket: only with --detach, in the foreground berth relays the terminal",
+        ));
+    }
+    let (dir, record, init) = find(host, id, options.ignore_paused)?;
+    let mut warnings = Vec::new();
+    let planned = plan(&dir, &record, options, &mut warnings);
+    warnings.iter().for_each(|warning| log::warning(warning));
+    let planned = planned?;
+    // Before the clone, so that none is lost between.
+    let mut signals = if options.detach { None } else { Some(Signals::hold()?) };
+
+    let (channel, child) = make(&planned, &record, init, options)?;
+    log::debug(|| format!("container {id}: exec is {child:?}"));
+    let conversation =
+        Conversation { channel: &channel, child: &child, has_memory_limit: planned.has_memory_limit };
+    match attend(&conversation, &planned.process, options) {
+        Ok(relay) => match &mut signals {
+            Some(signals) => signals.forward_until_exit(&child, relay),
+            None => Ok(0),
+        },
+        Err(error) => Err(match conversation::end(&child) {
+            Ok(()) => error,
+            Err(also) => error.remedy(format!("its process is left: {also}")),
+        }),
+    }
+}
+
+/// The container and its first process, if it is in a state for an exec.
+fn find(host: &Host, id: &str, ignore_paused: bool) -> Result<(StateDir, Record, Init)> {
+    let dir = host.root.open(id)?;
+    let record = status::record(&dir)?;
+    let refuse = |why: &str| Err(Error::new(Code::State, format!("cannot exec in a {why}")));
+    let status = status::of(&dir, &record)?;
+    match status {
+        Status::Created | Status::Running => {}
+        Status::Paused if ignore_paused => {}
+        Status::Paused => return refuse("paused container (use --ignore-paused to override)"),
+        Status::Stopped => return refuse("stopped container"),
+        Status::Creating => return refuse("container that is being created"),
+    }
+    let init = match record.init {
+        Some(init) => init.open()?.map(|pidfd| (Pid::from_raw(init.pid), pidfd)),
+        None => None,
+    };
+    match init {
+        Some((pid, pidfd)) => Ok((dir, record, Init { pid, pidfd, status })),
+        // It has ended since it was asked for.
+        None => refuse("stopped container"),
+    }
+}
+
+/// The container's first process.
+struct Init {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Of the container.
+    status: Status,
+}
+
+/// All that the process becomes, finished before it exists.
+struct Planned {
+    process: UserProcess,
+    has_memory_limit: bool,
+    below: Vec<cgroups::Below>,
+}
+
+fn plan(
+    dir: &StateDir,
+    record: &Record,
+    options: &ExecOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Planned> {
+    // The config.json of `create`: later edits of the bundle have no effect. Its warnings were told then.
+    let mut container = spec::parse(&dir.config()?, &mut Vec::new())?;
+    let mut process = match &options.process {
+        ProcessSource::File(path) => {
+            let text = std::fs::read(path).call(|| format!("read({})", path.display()));
+            spec::parse_process(&text.context("read the process (--process)")?, warnings)?
+        }
+        ProcessSource::Changes(changes) => change(&container, changes, warnings)?,
+    };
+    let from_file = matches!(options.process, ProcessSource::File(_));
+    process.set_terminal(Some(options.tty || from_file && process.terminal() == Some(true)));
+    container.set_process(Some(process.clone()));
+    spec::check(
+        &container,
+        &spec::ValidateOptions {
+            rootless: !nix::unistd::geteuid().is_root(),
+            detached: options.detach,
+            console_socket: options.console_socket.is_some(),
+        },
+    )?;
+    let linux = container.linux().clone().unwrap_or_default();
+    let keyring = record.own_keyring.then(|| record.id.clone());
+    Ok(Planned {
+        process: plan::user_process(&process, &linux, keyring, options.preserve_fds, warnings)?,
+        has_memory_limit: plan::has_memory_limit(&linux),
+        below: options.cgroup.iter().map(|text| cgroups::Below::parse(text)).collect::<Result<_>>()?,
+    })
+}
+
+/// The container's process as the flags change it.
+fn change(container: &Spec, changes: &Changes, warnings: &mut Vec<String>) -> Result<Process> {
+    let process = container.process().clone();
+    let mut process = process.ok_or_else(|| Error::invalid("the container has no process to take after"))?;
+    process.set_args(Some(changes.args.clone()));
+    // Where the terminal of the first process ends says nothing of this one's.
+    process.set_console_size(None);
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend_from_slice(&changes.env);
+    process.set_env(Some(env));
+    if let Some(cwd) = &changes.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if let Some(label) = &changes.selinux_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &changes.apparmor_profile {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if changes.no_new_privileges {
+        process.set_no_new_privileges(Some(true));
+    }
+    let user = process.user_mut();
+    if let Some((uid, gid)) = changes.user {
+        user.set_uid(uid);
+        if let Some(gid) = gid {
+            user.set_gid(gid);
+        }
+    }
+    let mut groups = user.additional_gids().clone().unwrap_or_default();
+    groups.extend_from_slice(&changes.additional_gids);
+    user.set_additional_gids(Some(groups));
+    if !changes.capabilities.is_empty() {
+        let sets = process.capabilities().clone().unwrap_or_else(no_capabilities);
+        process.set_capabilities(Some(add_capabilities(sets, &changes.capabilities, warnings)));
+    }
+    Ok(process)
+}
+
+/// Adds to what the process may use and may gain, and never to what its programs inherit
+/// (CVE-2022-29162).
+fn add_capabilities(
+    mut sets: LinuxCapabilities,
+    names: &[String],
+    warnings: &mut Vec<String>,
+) -> LinuxCapabilities {
+    let known = names.iter().filter_map(|name| {
+        let capability = Capability::deserialize(StrDeserializer::<NameError>::new(name)).ok();
+        if capability.is_none() {
+            warnings.push(format!("--cap: unknown capability {name:?} ignored"));
+        }
+        capability
+    });
+    let added: Vec<Capability> = known.collect();
+    let with = |set: &Option<std::collections::HashSet<Capability>>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.extend(&added);
+        Some(set)
+    };
+    sets.set_bounding(with(sets.bounding()));
+    sets.set_permitted(with(sets.permitted()));
+    sets.set_effective(with(sets.effective()));
+    sets
+}
+
+/// oci-spec's default is not empty.
+fn no_capabilities() -> LinuxCapabilities {
+    let mut none = LinuxCapabilities::default();
+    none.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+    none
+}
+
+/// Clones the process.
+fn make(
+    planned: &Planned,
+    record: &Record,
+    init: Init,
+    options: &ExecOptions,
+) -> Result<(sync::ParentEnd, Child)> {
+    let console_socket = match &options.console_socket {
+        Some(path) => Some(notify_engine::connect_console(path)?),
+        None => None,
+    };
+    let agent = match &planned.process.agent {
+        Some(agent) => Some(notify_engine::connect_agent(&agent.path)?),
+        None => None,
+    };
+    let security = &planned.process.security;
+    // A right that the process does not have in a user namespace; what it inherits it can lower.
+    security.raise_hard_rlimits()?;
+    let procfs = Procfs::host()?;
+    let Init { pid, pidfd, status } = init;
+    let state = record.oci_state(&status.to_string(), pid.as_raw());
+    let target = Target::of(pid, pidfd)?;
+    let root = if target.has(Kind::Mount) { None } else { Some(root_of(pid)?) };
+    let mut cgroup = open_cgroup(planned, record, pid)?;
+    let (parent, to_parent) = sync::channel()?;
+    // Before the move into the container's cgroup (config.md, execCPUAffinity.initial).
+    if let Some(cpus) = &security.initial_cpus {
+        cpus.apply()?;
+    }
+
+    let entrance = Entrance { target: &target, process: &planned.process, procfs: &procfs };
+    let cloned = match entrance.clone_child(cgroup.clone_into()) {
+        // No process may be beside cgroups that have controllers.
+        Err(error) if refused_by_cgroup(&error) && planned.below.is_empty() => {
+            cgroup = record.cgroup.open_beside(pid)?.ok_or(error)?;
+            entrance.clone_child(cgroup.clone_into())
+        }
+        cloned => cloned,
+    };
+    let (side, through_helper) = cloned.context("make the process")?;
+    let Side::Parent { child, in_cgroup } = side else {
+        drop(parent);
+        join::run(Newcomer {
+            process: &planned.process,
+            target: &target,
+            through_helper,
+            root,
+            tasks: cgroup.tasks(),
+            procfs,
+            agent,
+            state,
+            console_socket,
+            parent: to_parent,
+        })
+    };
+    // Ours of its end must be closed, or its end would never be an end of file.
+    drop(to_parent);
+    if !in_cgroup
+        && cgroup.clone_into().is_some()
+        && let Err(error) = cgroup.attach(child.pid)
+    {
+        conversation::end(&child)?;
+        return Err(error.context("move the process into the container's cgroup"));
+    }
+    Ok((parent, child))
+}
+
+/// The container's root directory, by the kernel's own link and not by a path.
+fn root_of(init: Pid) -> Result<OwnedFd> {
+    let path = format!("/proc/{init}/root");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).call(|| format!("open({path}, O_PATH)"))
+}
+
+fn open_cgroup(planned: &Planned, record: &Record, init: Pid) -> Result<Cgroup> {
+    if !planned.below.is_empty() {
+        return record.cgroup.open_below(&planned.below).context("open the container's cgroup");
+    }
+    match record.cgroup.open() {
+        Err(error) if error.code() == Code::State => record.cgroup.open_beside(init)?.ok_or(error),
+        opened => opened,
+    }
+    .context("open the container's cgroup")
+}
+
+fn refused_by_cgroup(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP))
+}
+
+/// Where the clone is made from.
+struct Entrance<'a> {
+    target: &'a Target,
+    process: &'a UserProcess,
+    procfs: &'a Procfs,
+}
+
+impl Entrance<'_> {
+    /// Clones the process into the container's pid namespace; true when a helper had to enter its user
+    /// namespace for that, because the caller has its rights only there.
+    fn clone_child(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<(Side, bool)> {
+        let original = match self.target.enter_pid_for_children() {
+            Err(error) if error.errno() == Some(Errno::EPERM) && self.target.has(Kind::User) => {
+                let prepare = || {
+                    join::before_user_namespace(self.process, self.procfs)?;
+                    process::set_undumpable()?;
+                    self.target.enter_first()
+                };
+                return process::clone3_through(prepare, 0, cgroup).map(|side| (side, true));
+            }
+            original => original?,
+        };
+        // Inherited by the child, which the container sees from its first moment on (CVE-2016-9962).
+        process::set_undumpable()?;
+        let side = process::clone3(0, cgroup);
+        if !matches!(side, Ok(Side::Child)) {
+            original.map_or(Ok(()), OriginalPid::restore)?;
+        }
+        side.map(|side| (side, false))
+    }
+}
+
+/// Serves the process until its program runs, then tells the engine. The relay is for the foreground.
+fn attend(
+    conversation: &Conversation<'_>,
+    process: &UserProcess,
+    options: &ExecOptions,
+) -> Result<Option<Relay>> {
+    let mut relay = None;
+    loop {
+        match conversation.hear()? {
+            Heard::Terminal(master) => {
+                let sized = process.terminal.is_some_and(|terminal| terminal.size.is_some());
+                // Before the program can ask for it.
+                if !sized {
+                    foreground::copy_terminal_size(master.as_fd())?;
+                }
+                relay = Some(Relay::start(master)?);
+            }
+            Heard::Ready => break,
+            Heard::Mounted => return Err(Error::new(Code::State, "an exec mounts nothing")),
+        }
+    }
+    conversation.say_start()?;
+    conversation.hear_until_end()?;
+    // Not before: for conmon a missing pid file is the sign that the program does not run.
+    if let Some(path) = &options.pid_file {
+        notify_engine::write_pid_file(path, conversation.child.pid)?;
+    }
+    if let Some(path) = &options.pidfd_socket {
+        notify_engine::send_pidfd(path, conversation.child)?;
+    }
+    Ok(relay)
+}

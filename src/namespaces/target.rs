@@ -1,0 +1,124 @@
+//! The namespaces of a process that runs: those that an exec joins.
+
+use std::fs::read_link;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::Kind;
+use super::join::OriginalPid;
+use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys;
+
+/// A process and the kinds of namespaces in which it is elsewhere than the caller. All are joined through
+/// its one pidfd: no path of them can be exchanged meanwhile, and the process cannot be another one.
+#[derive(Debug)]
+pub struct Target {
+    pidfd: OwnedFd,
+    differing: u64,
+}
+
+impl Target {
+    /// Compares the namespaces of `pid`, whose pidfd this is, with the caller's. It is asked where the
+    /// process is now, not what config.json says: it may have unshared some.
+    ///
+    /// # Errors
+    /// The process has ended ([`Code::State`]), or may not be looked at.
+    pub fn of(pid: Pid, pidfd: OwnedFd) -> Result<Self> {
+        let mut differing = 0;
+        for kind in Kind::ALL {
+            let name = kind.proc_name();
+            let own = match read_link(format!("/proc/self/ns/{name}")) {
+                Ok(own) => own,
+                // A kernel without this kind has one for all.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).call(|| format!("readlink(/proc/self/ns/{name})")),
+            };
+            let path = format!("/proc/{pid}/ns/{name}");
+            if read_link(&path).call(|| format!("readlink({path})"))? != own {
+                differing |= kind.flag();
+            }
+        }
+        // The pid was this process's all the time if it still is.
+        match sys::process::pidfd_send_signal(pidfd.as_fd(), 0) {
+            // EPERM: it is there, and not ours to signal.
+            Ok(()) | Err(Errno::EPERM) => Ok(Self { pidfd, differing }),
+            Err(Errno::ESRCH) => Err(Error::new(Code::State, "the process has ended")),
+            Err(errno) => Err(Error::syscall(format!("pidfd_send_signal({pid}, 0)"), errno)),
+        }
+    }
+
+    /// Whether the process is in another namespace of the kind than the caller was.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.differing & kind.flag() != 0
+    }
+
+    /// The parent enters the pid namespace for its next child, as [`super::Opened::enter_pid_for_children`].
+    /// None when it is the caller's own.
+    ///
+    /// # Errors
+    /// EPERM for a caller who has rights in the target's user namespace only: see [`Target::enter_first`].
+    pub fn enter_pid_for_children(&self) -> Result<Option<OriginalPid>> {
+        if !self.has(Kind::Pid) {
+            return Ok(None);
+        }
+        let original = OriginalPid::open()?;
+        self.set(Kind::Pid.flag())?;
+        Ok(Some(original))
+    }
+
+    /// For a helper process from which the joining one is then cloned: the user namespace, whose rights
+    /// the pid namespace needs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter_first(&self) -> Result<()> {
+        self.set(self.differing & (Kind::User.flag() | Kind::Pid.flag()))
+    }
+
+    /// The joining process enters all but the pid namespace, in which it was born; with `but_user` also
+    /// the user namespace is left out, which its helper has entered. One call: the kernel does all or
+    /// nothing, the user namespace first.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter(&self, but_user: bool) -> Result<()> {
+        let done = Kind::Pid.flag() | if but_user { Kind::User.flag() } else { 0 };
+        self.set(self.differing & !done)
+    }
+
+    fn set(&self, kinds: u64) -> Result<()> {
+        if kinds == 0 {
+            return Ok(());
+        }
+        sys::namespace::setns(self.pidfd.as_fd(), kinds)
+            .call(|| format!("setns(pidfd, {})", sys::process::describe_flags(kinds)))
+            .map_err(|error| match error.errno() {
+                Some(Errno::EINVAL) => error.remedy("joining by pidfd needs Linux 5.8"),
+                Some(Errno::ESRCH) => error.remedy("the container has ended"),
+                _ => error,
+            })
+            .context("join the container's namespaces")
+    }
+}
+
+impl AsFd for Target {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_nowhere_else() {
+        let me = Pid::this();
+        let target = Target::of(me, sys::process::pidfd_open(me).unwrap()).unwrap();
+        assert!(Kind::ALL.into_iter().all(|kind| !target.has(kind)));
+        target.enter(false).unwrap();
+        assert!(target.enter_pid_for_children().unwrap().is_none());
+    }
+}

@@ -113,7 +113,7 @@ fn neighbour_sees_nothing_of_init() {
     const NAMES: [&str; 4] = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"];
     let marker = directory().join("marker");
     fs::write(&marker, "the host's").expect("marker");
-    let spy = format!("spy:{}", marker.display());
+    let spy = format!("watch:{}", marker.display());
     let mapped = || Bundle::new().user_namespace(100_000, 65_536).capabilities(&SETS, &NAMES);
     let mut neighbour = mapped().steps(&[&spy]).container();
     neighbour.up();

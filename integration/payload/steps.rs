@@ -27,7 +27,7 @@ pub fn run(steps: &[String]) -> ExitCode {
             "background" => background(operand),
             "raise" => raise(operand),
             "signals" => print_signals(operand),
-            "spy" => spy(operand),
+            "watch" => watch(operand),
             "leave-terminal" => leave_terminal(operand.parse().unwrap_or(0.0)),
             "label" => {
                 probes.insert("label".into(), operand.into());
@@ -109,9 +109,9 @@ fn print_signals(operand: &str) {
     }
 }
 
-/// `spy:PATH`: for ever tries to reach a file and the descriptors of the host through every process that
+/// `watch:PATH`: for ever tries to reach a file and the descriptors of the host through every process that
 /// is not the payload, and prints what it reached.
-fn spy(marker: &str) {
+fn watch(marker: &str) {
     println!("spying");
     let mut announced = false;
     loop {
@@ -151,6 +151,7 @@ fn leave_terminal(seconds: f64) {
         turn_to("/dev/console")
     });
     if turned.is_err() {
+        #[allow(clippy::disallowed_methods)] // the payload is no runtime
         std::process::exit(124);
     }
 }

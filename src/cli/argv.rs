@@ -118,7 +118,7 @@ mod tests {
     use clap::Args;
 
     use super::*;
-    use crate::cli::{exec::Exec, restore::Restore};
+    use crate::cli::restore::Restore;
 
     fn rewritten(root: &Command, line: &str) -> String {
         let words = rewrite(root, line.split(' ').map(OsString::from).collect());
@@ -127,9 +127,7 @@ mod tests {
     }
 
     fn with_later_verbs() -> Command {
-        let mut root = Cli::command()
-            .subcommand(Restore::augment_args(Command::new("restore")))
-            .subcommand(Exec::augment_args(Command::new("exec")));
+        let mut root = Cli::command().subcommand(Restore::augment_args(Command::new("restore")));
         root.build();
         root
     }

@@ -113,9 +113,9 @@ fn neighbour_sees_nothing_of_init() {
     const NAMES: [&str; 4] = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"];
     let marker = directory().join("marker");
     fs::write(&marker, "the host's").expect("marker");
-    let spy = format!("watch:{}", marker.display());
+    let watch = format!("watch:{}", marker.display());
     let mapped = || Bundle::new().user_namespace(100_000, 65_536).capabilities(&SETS, &NAMES);
-    let mut neighbour = mapped().steps(&[&spy]).container();
+    let mut neighbour = mapped().steps(&[&watch]).container();
     neighbour.up();
     neighbour.await_output("spying");
     let mut bundle =
@@ -337,7 +337,7 @@ fn frozen_by_hand_before_the_start() {
     };
     set(frozen);
     assert_eq!(container.status(), "paused");
-    container.verb("start", &[], &[]).done().fails("cannot start an already running container");
+    container.verb("start", &[], &[]).done().fails("cannot start");
     set(thawed);
     assert_eq!(container.status(), "created");
     container.start();

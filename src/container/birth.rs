@@ -168,7 +168,7 @@ impl Birth<'_> {
         self.record.cgroup_made = true;
         let (parent, to_parent) = sync::channel()?;
 
-        let side = clone_into(namespaces, &mut joined, cgroup.clone_into())
+        let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
             .map_err(|error| namespaces.explain(error))?;
         let Side::Parent { child, in_cgroup } = side else {
             // The lock belongs to the open file, which the clone has copied: were ours left open, the
@@ -200,7 +200,7 @@ impl Birth<'_> {
         }
         if namespaces.creates(Kind::User) {
             namespaces::write_id_maps(namespaces, pid)?;
-            parent.send(FromParent::IdsMapped)?;
+            parent.send(FromParent::IdsMapped).or_else(|error| self.hear_why(&parent, error))?;
         }
         let Some(scope) = scope else { return Ok((parent, cgroup)) };
         let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(&parent, error))?;
@@ -250,6 +250,11 @@ impl Birth<'_> {
     /// Init was gone before it could be told to start; its last message says why, better than EPIPE.
     fn prefer_last_words(&mut self, channel: &ParentEnd, error: Error) -> Result<()> {
         self.attend(channel)?;
+        self.hear_why(channel, error)
+    }
+
+    /// Init is gone; what it says last, if anything, is why.
+    fn hear_why(&self, channel: &ParentEnd, error: Error) -> Result<()> {
         self.conversation(channel)?.hear_until_end()?;
         Err(if error.errno() == Some(Errno::EPIPE) {
             self.conversation(channel)?.untimely_end()
@@ -284,14 +289,26 @@ impl Birth<'_> {
 
 /// Clones init into its new namespaces, from where the joined ones allow it.
 fn clone_into(
-    namespaces: &namespaces::Plan,
+    plan: &init::Plan,
     joined: &mut namespaces::Opened,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
 ) -> Result<Side> {
+    let namespaces = &plan.namespaces;
     let flags = namespaces.clone_flags();
     // A new user namespace has no rights over namespaces of the host, so those are joined first.
     if namespaces.join(Kind::User).is_some() || (namespaces.creates(Kind::User) && !joined.is_empty()) {
-        return process::clone3_through(|| joined.enter_with_user(), flags, cgroup).context("make init");
+        let prepare = || {
+            if namespaces.join(Kind::User).is_some() {
+                // Init is born with the credentials of that namespace, in sight of who is there already:
+                // not one instruction of it may run dumpable (CVE-2016-9962). What only a dumpable
+                // process, or one with the runtime's rights, may say of itself is said here; a clone
+                // inherits it.
+                plan.process.write_own_files(&Procfs::host()?)?;
+                process::set_undumpable()?;
+            }
+            joined.enter_with_user()
+        };
+        return process::clone3_through(prepare, flags, cgroup).context("make init");
     }
     // Both change only where *children* are born, and are undone before the parent has others: hooks.
     let original_pid = joined.enter_pid_for_children()?;

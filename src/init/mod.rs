@@ -155,7 +155,10 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     nix::unistd::setsid().call(|| "setsid".into())?;
     // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
     let procfs = Procfs::host()?;
-    plan.process.write_own_files(&procfs)?;
+    // With a joined user namespace they were written before the clone.
+    if plan.namespaces.join(Kind::User).is_none() {
+        plan.process.write_own_files(&procfs)?;
+    }
     // Before the first step towards the container: whoever is in its namespaces already, with whatever
     // capabilities there, must not look into a process that has the host's mounts and descriptors
     // (CVE-2016-9962). The owner of our memory is the host's user namespace until execve.

@@ -14,7 +14,7 @@ tests! {
     without_no_new_privileges, i386_rules, other_architectures_are_not_a_way_around, x32_rules, allow_everything_filters_nothing,
     log_action_allows, unknown_action_is_refused, rules_win_over_the_default, empty_names_are_refused, filter_count,
     applies_to_a_user_without_capabilities, default_allow_with_errno_for_some,
-    an_agent_answers, an_agent_answers_what_was_created, an_agent_must_be_there, notify_of_the_runtimes_own_calls_is_refused,
+    an_agent_answers, an_agent_answers_what_was_created, an_agent_answers_for_an_exec, an_agent_must_be_there, notify_of_the_runtimes_own_calls_is_refused,
     profiles_are_explained,
 }
 
@@ -402,6 +402,23 @@ fn an_agent_answers_what_was_created() {
     // The runtime's number, not the container's.
     assert_eq!(message["pid"], json!(pid));
     assert_eq!(message["state"]["status"], "created");
+}
+
+/// Each process has a filter and a listener of its own, and is introduced as itself.
+fn an_agent_answers_for_an_exec() {
+    let path = directory().join("agent");
+    let socket = UnixListener::bind(&path).expect("socket");
+    let mut container = notifying(&path, "echo:started").steps(&["echo:started", "sleep:1000"]).container();
+    container.up();
+    let (inits, _listener) = receive(&socket);
+    let agent = agent(socket, 4711);
+    let step = probe(0);
+    let done = program::Bounded::done(container.verb("exec", &[], &["/bin/payload", &step, "report"])).ok();
+    assert_eq!(Report::parse(&done.stdout()).probe(&step), "ok 4711");
+    let message = agent.join().expect("an agent");
+    assert_eq!((&inits["pid"], &message["state"]["pid"]), (&json!(container.pid()), &json!(container.pid())));
+    assert_ne!(message["pid"], inits["pid"]);
+    assert_eq!(message["state"]["status"], "running");
 }
 
 fn an_agent_must_be_there() {

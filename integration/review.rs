@@ -264,7 +264,7 @@ fn delete_while_a_hook_hangs() {
     let begun = Instant::now();
     container.verb("delete", &["--force"], &[]).done().ok();
     assert!(begun.elapsed() < Duration::from_secs(5) * slow(), "delete took {:?}", begun.elapsed());
-    start.wait();
+    start.wait().fails("the container was ended before its program was executed");
     assert!(!root().join(&container.id).exists());
     assert!(await_condition(|| !Path::new(&format!("/proc/{pid}")).exists()), "init is left");
     assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());

@@ -71,6 +71,7 @@ fn compile(
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
 
+    refuse_what_would_be_ignored(&linux)?;
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
     if let Some(annotations) = spec.annotations() {
@@ -190,6 +191,20 @@ pub(super) fn user_process(
 pub(super) fn has_memory_limit(linux: &Linux) -> bool {
     let memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref());
     memory.and_then(LinuxMemory::limit).is_some_and(|limit| limit > 0)
+}
+
+/// Fields that berth understands but cannot carry out yet. A container without what was asked for must not
+/// look like one that has it.
+fn refuse_what_would_be_ignored(linux: &Linux) -> Result<()> {
+    let refused = [
+        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+    ];
+    match refused.into_iter().find(|(_, asked)| *asked) {
+        Some((field, _)) => Err(Error::unsupported(format!("{field}: berth cannot do this yet"))
+            .remedy("see the table in README of what works")),
+        None => Ok(()),
+    }
 }
 
 /// The descriptors after stderr that the program inherits.

@@ -7,8 +7,8 @@
 //! its program or is gone.
 //!
 //! The answer goes the other way by a second fifo: `start` opens it for reading before it opens the
-//! gate; init holds it for writing until execve. The end of file is the success, an error comes as
-//! text.
+//! gate; init holds it for writing until execve. One byte announces the execve and the end of file is its
+//! success; an error comes as text. An end of file without the byte is that of an init that was killed.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,6 +26,9 @@ use crate::error::{Call, Code, Error, Result};
 pub const START: &str = "start.fifo";
 /// What `start` reads.
 pub const ANSWER: &str = "answer.fifo";
+
+/// What init answers right before execve.
+const ANNOUNCED: u8 = b'+';
 
 /// Init's side: waits to be started.
 #[derive(Debug)]
@@ -70,6 +73,14 @@ impl Waiting {
                 Err(errno) => return Err(Error::syscall("read(start.fifo)", errno)),
             }
         }
+    }
+
+    /// Tells `start` that the program is about to be executed.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn announce(&self) -> Result<()> {
+        nix::unistd::write(&self.answer, &[ANNOUNCED]).call(|| "write(answer.fifo)".into()).map(drop)
     }
 
     /// Tells `start` why the program does not run.
@@ -123,10 +134,15 @@ pub fn open(directory: impl AsFd, path: &Path) -> Result<()> {
     drop(start);
     let mut text = Vec::new();
     std::fs::File::from(answer).read_to_end(&mut text).call(|| "read(answer.fifo)".into())?;
-    if text.is_empty() {
-        return wait_until_closed(directory);
-    }
-    match serde_json::from_slice::<Error>(&text) {
+    let error = match text.strip_prefix(&[ANNOUNCED]) {
+        Some([]) => return wait_until_closed(directory),
+        Some(error) => error,
+        None if text.is_empty() => {
+            return Err(Error::new(Code::State, "the container was ended before its program was executed"));
+        }
+        None => &text,
+    };
+    match serde_json::from_slice::<Error>(error) {
         Ok(error) => Err(error),
         Err(error) => Err(Error::new(Code::Kernel, format!("decode the answer of init: {error}"))),
     }

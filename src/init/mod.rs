@@ -139,6 +139,8 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     wait_for_start(newborn, &program)?;
     let plan = newborn.plan;
     run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
+    // Now, because after the filter is loaded there may be no write(2) any more.
+    newborn.gate.as_ref().map_or(Ok(()), gate::Waiting::announce)?;
     program.execute(&plan.process)
 }
 

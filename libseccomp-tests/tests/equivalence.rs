@@ -2,9 +2,10 @@
 //! all numbers without arguments and on random calls.
 //!
 //! Where we differ on purpose, the function that leaves the case out says why: [`names`],
-//! [`calls`], [`multiplexes_conditions`], and `newest` of the library.
+//! [`calls`], [`multiplexes_otherwise`], and `newest` of the library.
 //!
 //! `BERTH_SECCOMP_SEED` starts the generator elsewhere, `BERTH_SECCOMP_PROFILES` makes more than 2,000.
+//! With seed 9 the test never ends: libseccomp 2.5.4 does not return from adding a rule.
 
 use berth::seccomp::arch::Architecture;
 use berth::seccomp::interpret::{Call, run};
@@ -72,7 +73,7 @@ fn compare(profile: &Value, random: &mut Random) -> Result<Outcome, String> {
     for call in calls(profile, random) {
         let (our, _) = run(&ours, &call).unwrap();
         let their = runc.answer(&call);
-        if our == their || multiplexes_conditions(&parsed, &call) {
+        if our == their || multiplexes_otherwise(&parsed, &call) {
             continue;
         }
         match reading(&parsed, &call) {
@@ -105,14 +106,14 @@ fn abi(call: &Call) -> Architecture {
     }
 }
 
+/// The entries that name a call, but for those that repeat the default, which both skip.
 fn entries<'p>(profile: &'p LinuxSeccomp, name: &'p str) -> impl Iterator<Item = &'p LinuxSyscall> {
+    let default = profile.default_action().as_u32(profile.default_errno_ret());
     profile
         .syscalls()
         .iter()
         .flatten()
-        .filter(|entry| {
-            entry.action() != profile.default_action() || entry.errno_ret() != profile.default_errno_ret()
-        })
+        .filter(move |entry| entry.action().as_u32(entry.errno_ret()) != default)
         .filter(move |entry| entry.names().iter().any(|other| other == name))
 }
 
@@ -167,15 +168,19 @@ fn holds(arg: &LinuxSeccompArg, call: &Call) -> bool {
     }
 }
 
-/// A difference on purpose: libseccomp compares a condition on a socket or IPC call with the registers
-/// of socketcall(2) or ipc(2), which hold something else; we decide without looking.
-fn multiplexes_conditions(profile: &LinuxSeccomp, call: &Call) -> bool {
+/// Two differences on purpose at socketcall(2) and ipc(2). libseccomp compares a condition on a socket or
+/// IPC call with their registers, which hold something else; we decide without looking. And it does not
+/// know that the upper half of ipc's first argument is a version and names no other call.
+fn multiplexes_otherwise(profile: &LinuxSeccomp, call: &Call) -> bool {
     let name = abi(call).syscall(call.number).map(Syscall::name);
-    matches!(name, Some("socketcall" | "ipc"))
-        && profile.syscalls().iter().flatten().any(|entry| {
-            entry.args().is_some()
-                && entry.names().iter().any(|name| resolve(name, abi(call)) == Resolved::Multiplexed)
+    let has_version = name == Some("ipc") && call.arguments[0] & 0xffff_0000 != 0;
+    let has_condition = || {
+        profile.syscalls().iter().flatten().any(|entry| {
+            let multiplexed = |name: &String| resolve(name, abi(call)) == Resolved::Multiplexed;
+            entry.args().is_some() && entry.names().iter().any(multiplexed)
         })
+    };
+    has_version || matches!(name, Some("socketcall" | "ipc")) && has_condition()
 }
 
 /// Every number without arguments, then random calls around what the profile speaks of.
@@ -215,7 +220,7 @@ fn calls(profile: &Value, random: &mut Random) -> Vec<Call> {
             Architecture::Arm,
         ]);
         let number = match names.is_empty() || random.chance(10) {
-            false => match arch.number(Syscall::named(*random.pick(&names)).unwrap()) {
+            false => match arch.number(Syscall::named(random.pick::<&str>(&names)).unwrap()) {
                 Some(number) => number,
                 None => continue,
             },

@@ -19,8 +19,13 @@ const SKIP_MARK: &str = "skipped: ";
 
 /// Reasons that are expected on some machines and no failure in strict mode. `BERTH_TEST_EXPECTED_SKIPS`
 /// (separated by `;`) takes the place of this list.
-const EXPECTED_SKIPS: [&str; 3] =
-    ["no CAP_SYS_RESOURCE here", "not a controller of cgroup v2 here", "only on cgroup"];
+const EXPECTED_SKIPS: [&str; 5] = [
+    "no CAP_SYS_RESOURCE here",
+    "not a controller of cgroup v2 here",
+    "no controller",
+    "no systemd runs here",
+    "only on cgroup",
+];
 
 /// The files of the suite: name and tests.
 pub type Files = &'static [(&'static str, &'static [Test])];

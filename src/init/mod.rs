@@ -220,17 +220,21 @@ fn introduction(newborn: &mut Newborn<'_>, procfs: &Procfs) -> Result<Option<age
 }
 
 fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<()> {
+    if let Some(gate) = &newborn.gate {
+        // The wait may be long, and others may join the container meanwhile: they must find nothing of
+        // the host in our hands. Before `create` is told that we are ready, or they could be quicker.
+        // The owners of what is closed here live in frames that never return.
+        let mut needed = gate.descriptors().to_vec();
+        needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
+        needed.extend(newborn.parent.as_ref().map(AsFd::as_fd));
+        process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
+    }
     newborn.say(&FromInit::Ready, None)?;
     newborn.expect(FromParent::Start)?;
     // The parent has written down that the container exists: from now on it may end without us.
     process::set_parent_death_signal(None)?;
     let Some(gate) = &newborn.gate else { return Ok(()) };
     newborn.parent = None;
-    // The wait may be long, and others may join the container meanwhile: they must find nothing of the
-    // host in our hands. The owners of what is closed here live in frames that never return.
-    let mut needed = gate.descriptors().to_vec();
-    needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
-    process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
     gate.wait()
 }
 

@@ -49,7 +49,7 @@ impl CreateFlags {
     }
 }
 
-/// `berth create`
+/// Create a container from a bundle; its process waits for start
 #[derive(Clone, Debug, Args)]
 pub struct Create {
     /// What is to be made.

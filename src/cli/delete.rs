@@ -6,7 +6,7 @@ use super::{Status, list::ids_matching};
 use crate::container::{self, Host};
 use crate::error::{Code, Result};
 
-/// `berth delete`
+/// Delete a container and all that was made for it
 #[derive(Clone, Debug, Args)]
 pub struct Delete {
     /// Kill a container that still runs; succeed if there is none

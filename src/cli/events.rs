@@ -9,7 +9,7 @@ use crate::container::Host;
 use crate::container::events::{self, Event};
 use crate::error::{Error, Result as Outcome};
 
-/// `berth events`
+/// Print what a container uses, and when it runs out of memory
 #[derive(Clone, Debug, Args)]
 pub struct Events {
     /// Time between two statistics: 500ms, 5s, 1m30s

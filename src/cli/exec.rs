@@ -9,7 +9,7 @@ use crate::container::exec::{Changes, ExecOptions, ProcessSource};
 use crate::container::{self, Host};
 use crate::error::Result;
 
-/// `berth exec`
+/// Run one more process in a container
 #[derive(Clone, Debug, Args)]
 pub struct Exec {
     /// Unix socket that receives the descriptor of the terminal's master

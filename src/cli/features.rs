@@ -6,7 +6,7 @@ use super::{Status, print};
 use crate::container;
 use crate::error::{Error, Result};
 
-/// `berth features`
+/// Print what berth can do as JSON
 #[derive(Clone, Debug, Args)]
 pub struct Features {}
 

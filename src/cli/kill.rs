@@ -6,7 +6,7 @@ use super::{Status, list::ids_matching, signal};
 use crate::container::{self, Host};
 use crate::error::Result;
 
-/// `berth kill`
+/// Send a signal to the first process of a container
 #[derive(Clone, Debug, Args)]
 pub struct Kill {
     /// Send the signal to every process of the container

@@ -7,7 +7,7 @@ use super::{Status, print};
 use crate::container::{self, Host, StateView};
 use crate::error::{Error, Result};
 
-/// `berth list`
+/// List the containers of this root
 #[derive(Clone, Debug, Args)]
 pub struct List {
     /// How to print

@@ -28,13 +28,13 @@ mod usage;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
 use crate::container::Host;
 use crate::error::{Call, Result};
+use crate::sys::process;
 use crate::{log, self_exe};
 use global::Global;
 
@@ -66,7 +66,11 @@ pub struct Cli {
 }
 
 /// The verbs, in the order of a container's life.
+///
+/// The flags of a verb are only laid out when it is the one that was typed, or its help is asked for: those
+/// of all cost a tenth of a millisecond.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     /// Create a container from a bundle; its process waits for start
     Create(create::Create),
@@ -153,8 +157,12 @@ impl From<u8> for Status {
 }
 
 /// Runs the command line of this process and returns its exit code.
-pub fn main() -> ExitCode {
-    ExitCode::from(run(std::env::args_os().collect()))
+pub fn main() -> u8 {
+    match process::prepare() {
+        Ok(()) => run(std::env::args_os().collect()),
+        // There may be no standard error to say it on.
+        Err(_) => 1,
+    }
 }
 
 /// Parses, opens the log, runs the verb, prints its error once.
@@ -224,6 +232,18 @@ mod tests {
             }
         }
         root.debug_assert();
+    }
+
+    /// A verb's sentence stands at the verb for the list, and at its flags, which are laid out later.
+    #[test]
+    fn a_verb_says_the_same_in_the_list_and_in_its_own_help() {
+        use clap::CommandFactory as _;
+        let (listed, mut built) = (Cli::command(), Cli::command());
+        built.build();
+        for verb in listed.get_subcommands() {
+            let full = built.find_subcommand(verb.get_name()).unwrap();
+            assert_eq!(verb.get_about().unwrap().to_string(), full.get_about().unwrap().to_string());
+        }
     }
 
     #[test]

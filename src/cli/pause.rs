@@ -6,7 +6,7 @@ use super::Status;
 use crate::container::{self, Host};
 use crate::error::Result;
 
-/// `berth pause`
+/// Stop all processes of a container
 #[derive(Clone, Debug, Args)]
 pub struct Pause {
     /// The container
@@ -22,7 +22,7 @@ impl Pause {
     }
 }
 
-/// `berth resume`
+/// Let the processes of a paused container go on
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
     /// The container

@@ -7,7 +7,7 @@ use super::{Status, print};
 use crate::container::{self, Host};
 use crate::error::{Error, Result};
 
-/// `berth ps`
+/// Print the processes of a container
 #[derive(Clone, Debug, Args)]
 pub struct Ps {
     /// How to print

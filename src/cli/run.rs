@@ -6,7 +6,7 @@ use super::{Status, create::CreateFlags};
 use crate::container::{self, Host, run::RunOptions};
 use crate::error::Result;
 
-/// `berth run`
+/// Create a container, start it and wait for it
 #[derive(Clone, Debug, Args)]
 pub struct Run {
     /// What is to be made.

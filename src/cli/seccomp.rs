@@ -14,7 +14,7 @@ use crate::seccomp::profile::Profile;
 use crate::seccomp::table::Syscall;
 use crate::{log, spec};
 
-/// `berth seccomp`
+/// Print what a seccomp profile does
 #[derive(Clone, Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct Seccomp {

@@ -8,7 +8,7 @@ use super::Status;
 use crate::error::{Call, Context, Result};
 use crate::spec;
 
-/// `berth spec`
+/// Write a config.json to start from
 #[derive(Clone, Debug, Args)]
 pub struct Spec {
     /// Directory to write config.json to

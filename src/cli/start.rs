@@ -6,7 +6,7 @@ use super::Status;
 use crate::container::{self, Host};
 use crate::error::Result;
 
-/// `berth start`
+/// Start the process of a created container
 #[derive(Clone, Debug, Args)]
 pub struct Start {
     /// The container

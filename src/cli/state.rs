@@ -6,7 +6,7 @@ use super::{Status, print};
 use crate::container::{self, Host};
 use crate::error::{Error, Result};
 
-/// `berth state`
+/// Print the state of a container as JSON
 #[derive(Clone, Debug, Args)]
 pub struct State {
     /// The container

@@ -11,7 +11,7 @@ use crate::container::{self, Host};
 use crate::error::{Call, Error, Result as Outcome};
 use crate::{log, spec};
 
-/// `berth update`
+/// Change the limits of a container
 #[derive(Clone, Debug, Args)]
 pub struct Update {
     /// File with a linux.resources object, or - for stdin; the other flags are then ignored

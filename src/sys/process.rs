@@ -286,6 +286,31 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
     }
 }
 
+/// What Rust's runtime does before `main` and a program cannot do without: a write to a pipe without
+/// reader is an error and not SIGPIPE, and descriptors 0 to 2 are open (POSIX lets the kernel hand them
+/// out again; a state file opened as 2 would be written over with messages).
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare() -> Result<()> {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: `standard` is an array of as many entries as are said.
+    let closed = unsafe { libc::poll(standard.as_mut_ptr(), standard.len() as libc::nfds_t, 0) };
+    if closed > 0 {
+        for fd in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
+            // The lowest free number, in ascending order: the closed one itself.
+            // SAFETY: the path is a C string. Who opened the descriptor keeps it open for good.
+            let opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            if opened != fd.fd {
+                return Err(Errno::last()).call(|| format!("open(/dev/null) as descriptor {}", fd.fd));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Ends the process at once, without destructors or buffered output: for children, whose memory is
 /// a copy of the parent's.
 pub fn exit_now(status: i32) -> ! {

@@ -20,6 +20,7 @@ use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
 use crate::log;
 use crate::namespaces::{self, Kind};
+use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
 
@@ -167,6 +168,9 @@ impl Birth<'_> {
         self.record.cgroup = cgroup.record().clone();
         self.record.cgroup_made = true;
         let (parent, to_parent) = sync::channel()?;
+        if let Some(network) = self.planned.network.take().and_then(NewNetwork::finish) {
+            joined.add_new_network(network);
+        }
 
         let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
             .map_err(|error| namespaces.explain(error))?;
@@ -294,7 +298,7 @@ fn clone_into(
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
 ) -> Result<Side> {
     let namespaces = &plan.namespaces;
-    let flags = namespaces.clone_flags();
+    let flags = namespaces.clone_flags(joined);
     // A new user namespace has no rights over namespaces of the host, so those are joined first.
     if namespaces.join(Kind::User).is_some() || (namespaces.creates(Kind::User) && !joined.is_empty()) {
         let prepare = || {

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::init::agent::Address;
 use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
+use crate::sys::beside::NewNetwork;
 use crate::sys::{process, tty};
 use crate::{cgroups, log, rootfs, seccomp, security, spec};
 
@@ -22,6 +23,8 @@ use crate::{cgroups, log, rootfs, seccomp, security, spec};
 pub struct Planned {
     /// What init does.
     pub init: init::Plan,
+    /// Its network namespace in the making, if that is not left to the clone.
+    pub network: Option<NewNetwork>,
     /// What is made for its processes.
     pub cgroup: cgroups::Plan,
     /// config.json as it was read.
@@ -69,9 +72,13 @@ fn compile(
     let process =
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
+    let namespaces = namespaces::plan(&linux)?;
+    refuse_what_would_be_ignored(&linux)?;
+    // The one thing that is made before all is planned, because it takes the longest, and since it leaves no
+    // trace: an error from here on drops it.
+    let network = namespaces.begin_network();
     let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
 
-    refuse_what_would_be_ignored(&linux)?;
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
     if let Some(annotations) = spec.annotations() {
@@ -80,7 +87,6 @@ fn compile(
     log::debug(|| {
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
-    let namespaces = namespaces::plan(&linux)?;
     let root = spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
     let root = options.bundle.join(root);
     let mut rootfs = rootfs::plan(
@@ -116,6 +122,7 @@ fn compile(
     };
     Ok(Planned {
         init,
+        network,
         cgroup,
         has_memory_limit: has_memory_limit(&linux),
         rootfs: root,

@@ -90,6 +90,18 @@ impl Opened {
         self.0.iter_mut().find(|joined| joined.kind == kind)
     }
 
+    /// Joins the new network namespace behind `fd` too, which the clone then must not make.
+    pub fn add_new_network(&mut self, fd: OwnedFd) {
+        let path = PathBuf::from("a new network namespace");
+        self.0.push(Joined { kind: Kind::Network, path, fd, entered: false });
+        self.0.sort_by_key(|joined| joined.kind);
+    }
+
+    /// The `CLONE_NEW*` flags of all of them.
+    pub(super) fn flags(&self) -> u64 {
+        self.0.iter().fold(0, |flags, joined| flags | joined.kind.flag())
+    }
+
     /// Whether nothing is joined.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -65,7 +65,7 @@ fn maps_ids() {
     let plan = planned(USER);
     in_child(|| {
         clone_and(
-            plan.clone_flags(),
+            plan.clone_flags(&Opened::default()),
             |pid| write_id_maps(&plan, pid).unwrap(),
             || {
                 let map = |file: &str| {
@@ -98,7 +98,7 @@ fn maps_the_own_id_without_rights() {
         // As after the execve that a user's berth came from.
         nix::sys::prctl::set_dumpable(true).unwrap();
         clone_and(
-            plan.clone_flags(),
+            plan.clone_flags(&Opened::default()),
             |pid| write_id_maps(&plan, pid).unwrap(),
             || {
                 become_root();
@@ -119,7 +119,7 @@ fn says_what_cannot_be_mapped() {
     );
     in_child(|| {
         clone_and(
-            plan.clone_flags(),
+            plan.clone_flags(&Opened::default()),
             |pid| {
                 let error = write_id_maps(&plan, pid).unwrap_err().to_string();
                 assert!(error.starts_with("write the uid_map of the container: write("), "{error}");
@@ -143,7 +143,7 @@ fn sets_clocks_for_the_child_and_goes_back() {
         let offsets = plan.time_offsets.as_ref().unwrap();
         let original = unshare_time(offsets, &Procfs::host().unwrap()).unwrap();
         clone_and(
-            plan.clone_flags(),
+            plan.clone_flags(&Opened::default()),
             |_| original.restore().unwrap(),
             || {
                 assert_eq!(namespace_of("self", "time"), namespace_of("self", "time_for_children"));
@@ -166,7 +166,7 @@ fn sets_clocks_of_a_user_namespace_from_inside() {
     in_child(|| {
         let host = namespace_of("self", "time").display().to_string();
         clone_and(
-            plan.clone_flags(),
+            plan.clone_flags(&Opened::default()),
             |pid| write_id_maps(&plan, pid).unwrap(),
             || {
                 become_root();
@@ -229,7 +229,7 @@ fn joins_namespaces_of_two_owners() {
         let ipc_holder = namespace_of("self", "ipc");
         let (reader, mut writer) = pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (r, File::from(w))).unwrap();
         clone_and(
-            made.clone_flags(),
+            made.clone_flags(&Opened::default()),
             |pid| {
                 write_id_maps(&made, pid).unwrap();
                 let own = std::process::id();

@@ -25,6 +25,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use crate::error::{Call, Context, Error, Result};
 use crate::sys;
+use crate::sys::beside::NewNetwork;
 
 /// A type of namespace, namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,13 +191,20 @@ impl Plan {
 
     /// What clone3(2) makes: all that is new but the cgroup namespace ([`Plan::unshare_cgroup`]) and a
     /// time namespace with offsets ([`unshare_time`]), whose clocks could no longer be set once a
-    /// process lives in it. Without offsets clone3 makes it too (Linux 5.6).
-    pub fn clone_flags(&self) -> u64 {
-        let mut later = Kind::Cgroup.flag();
+    /// process lives in it. Without offsets clone3 makes it too (Linux 5.6). What is among `joined` although
+    /// it is new, the network namespace, exists already.
+    pub fn clone_flags(&self, joined: &Opened) -> u64 {
+        let mut later = Kind::Cgroup.flag() | joined.flags();
         if self.time_offsets.is_some() {
             later |= Kind::Time.flag();
         }
         self.new & !later
+    }
+
+    /// Begins to make the network namespace before the clone, beside the caller ([`NewNetwork`]). Not with a
+    /// user namespace: that shall own it.
+    pub fn begin_network(&self) -> Option<NewNetwork> {
+        (self.creates(Kind::Network) && !self.has(Kind::User)).then(NewNetwork::begin).flatten()
     }
 
     /// Says what stands behind the kernel's refusal to make the new namespaces.
@@ -272,7 +280,10 @@ mod tests {
     fn splits_new_namespaces_between_clone_and_init() {
         use LinuxNamespaceType::{Cgroup, Mount, Pid, Time};
         let plan = plan(&linux(vec![new(Pid), new(Mount), new(Cgroup), new(Time)])).unwrap();
-        assert_eq!(plan.clone_flags(), Kind::Pid.flag() | Kind::Mount.flag() | Kind::Time.flag());
+        assert_eq!(
+            plan.clone_flags(&Opened::default()),
+            Kind::Pid.flag() | Kind::Mount.flag() | Kind::Time.flag()
+        );
         assert!(plan.creates(Kind::Cgroup) && plan.has(Kind::Cgroup));
         assert!(!plan.has(Kind::User));
         assert!(!plan.sets_clocks());
@@ -284,7 +295,7 @@ mod tests {
         let offset: oci_spec::runtime::LinuxTimeOffset = serde_json::from_str(r#"{"secs": 7}"#).unwrap();
         linux.set_time_offsets(Some([("boottime".to_string(), offset)].into()));
         let plan = plan(&linux).unwrap();
-        assert_eq!(plan.clone_flags(), 0);
+        assert_eq!(plan.clone_flags(&Opened::default()), 0);
         assert!(plan.sets_clocks());
         assert_eq!(plan.time_offsets.as_deref(), Some("boottime 7 0\n"));
     }

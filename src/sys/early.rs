@@ -11,7 +11,9 @@
 //! are chosen at its start). So this is plain loops over bytes and raw system calls. `build.rs` makes
 //! `berth_start` the entry.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
+
+use super::raw::syscall;
 
 // The kernel enters with the stack pointer on argc, aligned to 16 bytes, and rdx for `_start`. Two
 // pushes keep the alignment that the call needs.
@@ -112,29 +114,4 @@ unsafe fn is_verb(word: *const u8) -> bool {
         verb += 1;
     }
     false
-}
-
-/// A system call without the C library, whose `errno` is not there yet: below zero it is the negative
-/// errno.
-///
-/// # Safety
-/// The arguments are right for `number`.
-unsafe fn syscall(number: libc::c_long, a: usize, b: usize, c: usize, d: usize, e: usize) -> i64 {
-    let result: i64;
-    // SAFETY: the caller vouches for the arguments; the instruction changes rax, rcx and r11.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number => result,
-            in("rdi") a,
-            in("rsi") b,
-            in("rdx") c,
-            in("r10") d,
-            in("r8") e,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result
 }

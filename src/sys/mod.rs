@@ -4,6 +4,7 @@
 //! The hardened variant (CLOEXEC, NOFOLLOW) has the short name, the weaker one the long name.
 #![allow(unsafe_code)]
 
+pub mod beside;
 pub mod bpf;
 pub mod credentials;
 #[cfg(target_arch = "x86_64")]
@@ -13,6 +14,8 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod procfs;
+#[cfg(target_arch = "x86_64")]
+mod raw;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;

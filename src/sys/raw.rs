@@ -1,0 +1,28 @@
+//! System calls without the C library: for the moments when it has not started yet ([`super::early`]), and
+//! for a process that shares our memory and with it the place of our `errno` ([`super::beside`]).
+
+use core::arch::asm;
+
+/// One system call; below zero the result is the negative errno.
+///
+/// # Safety
+/// The arguments are right for `number`.
+pub unsafe fn syscall(number: libc::c_long, a: usize, b: usize, c: usize, d: usize, e: usize) -> i64 {
+    let result: i64;
+    // SAFETY: the caller vouches for the arguments; the instruction changes rax, rcx and r11.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}

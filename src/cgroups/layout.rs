@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Call, Error, Result};
+use crate::sys::procfs;
 
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
 
@@ -133,7 +134,9 @@ fn unescape(field: &str) -> String {
 }
 
 fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).call(|| format!("read({path:?})"))
+    let text = procfs::read(path).call(|| format!("read({path:?})"))?;
+    // The names of foreign mount points need not be UTF-8.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Code, Error, Result};
 use crate::sys::process::pidfd_open;
+use crate::sys::procfs;
 
 /// A process, for good: unequal to any later process with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ impl ProcessId {
 
 fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {
     let path = format!("/proc/{pid}/stat");
-    let text = match std::fs::read(&path) {
+    let text = match procfs::read(&path) {
         Ok(text) => text,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
         Err(error) => return Err(error).call(|| format!("read({path})")),

@@ -181,7 +181,7 @@ pub(super) fn user_process(
         Some(Address { path: profile.listener_path().clone()?, metadata })
     });
     Ok(UserProcess {
-        security: security::plan(process, linux, &security::Host::look()?, warnings)?,
+        security: security::plan(process, linux, &security::Host::look(process)?, warnings)?,
         seccomp,
         agent,
         args: process.args().clone().unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use oci_spec::runtime::Process;
 
 use crate::error::{Call, Context, Result};
 use crate::sys::credentials;
@@ -18,17 +19,18 @@ pub struct Host {
     pub bounding: u64,
     /// The runtime's permitted set.
     pub permitted: u64,
-    /// Whether AppArmor is on.
+    /// Whether AppArmor is on; looked at only for a process that has a profile.
     pub apparmor: bool,
-    /// Whether SELinux is on.
+    /// Whether SELinux is on; looked at only for a process that has a label.
     pub selinux: bool,
-    /// Device and inode of the runtime's network namespace.
-    pub network: Option<(u64, u64)>,
 }
 
 impl Host {
-    /// Looks. Reads only; opens nothing of a container.
-    pub fn look() -> Result<Host> {
+    /// Looks at what the plan of `process` depends on. Reads only; opens nothing of a container.
+    ///
+    /// # Errors
+    /// The kernel's on the runtime's own rights.
+    pub fn look(process: &Process) -> Result<Host> {
         let sets =
             credentials::capget().call(|| "capget(self)".into()).context("read the runtime's rights")?;
         let (mut known, mut bounding) = (0, 0);
@@ -51,18 +53,19 @@ impl Host {
             known,
             bounding,
             permitted: sets.permitted,
-            apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
-                .is_ok_and(|text| text.starts_with(b"Y")),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-            network: identity(Path::new("/proc/self/ns/net")),
+            apparmor: process.apparmor_profile().is_some()
+                && fs::read("/sys/module/apparmor/parameters/enabled")
+                    .is_ok_and(|text| text.starts_with(b"Y")),
+            selinux: process.selinux_label().is_some() && Path::new("/sys/fs/selinux/enforce").exists(),
         })
     }
+}
 
-    /// Whether a joined network namespace is the host's own, in whose `/proc/sys/net` a container
-    /// writes nothing. A path that cannot be read is reported when it is joined.
-    pub(super) fn owns_network(&self, path: &Path) -> bool {
-        self.network.is_some() && identity(path) == self.network
-    }
+/// Whether a joined network namespace is the host's own, in whose `/proc/sys/net` a container writes
+/// nothing. A path that cannot be read is reported when it is joined.
+pub(super) fn owns_network(path: &Path) -> bool {
+    let own = identity(Path::new("/proc/self/ns/net"));
+    own.is_some() && identity(path) == own
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -75,11 +78,11 @@ mod tests {
 
     #[test]
     fn knows_this_kernels_capabilities() {
-        let host = Host::look().unwrap();
+        let host = Host::look(&Process::default()).unwrap();
         let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
         assert_eq!(host.known.count_ones(), last + 1);
         assert_eq!(host.bounding & !host.known, 0);
-        assert!(host.owns_network(Path::new("/proc/self/ns/net")));
-        assert!(!host.owns_network(Path::new("/proc/self/ns/uts")));
+        assert!(owns_network(Path::new("/proc/self/ns/net")));
+        assert!(!owns_network(Path::new("/proc/self/ns/uts")));
     }
 }

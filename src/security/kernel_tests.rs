@@ -21,7 +21,7 @@ fn planned(process: &str, linux: &str) -> Plan {
     let process: Process = serde_json::from_str(process).unwrap();
     let linux: Linux = serde_json::from_str(linux).unwrap();
     let mut warnings = Vec::new();
-    let plan = plan(&process, &linux, &Host::look().unwrap(), &mut warnings).unwrap();
+    let plan = plan(&process, &linux, &Host::look(&process).unwrap(), &mut warnings).unwrap();
     assert_eq!(warnings, [""; 0]);
     plan
 }

@@ -104,6 +104,6 @@ pub fn plan(process: &Process, linux: &Linux, host: &Host, warnings: &mut Vec<St
         final_cpus: scheduling::cpus("final", affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?,
         memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
         personality: linux.personality().as_ref().map(attributes::personality).transpose()?,
-        sysctls: sysctl::plan(linux, host)?,
+        sysctls: sysctl::plan(linux)?,
     })
 }

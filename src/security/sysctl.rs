@@ -2,7 +2,8 @@
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
 
-use super::{Host, Plan};
+use super::Plan;
+use super::host::owns_network;
 use crate::error::{Context, Error, Result};
 use crate::sys::procfs::Procfs;
 
@@ -23,11 +24,11 @@ const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax",
 
 /// All parameters, sorted by name. One that would reach the host because the container has no
 /// namespace for it is refused.
-pub(super) fn plan(linux: &Linux, host: &Host) -> Result<Vec<Sysctl>> {
+pub(super) fn plan(linux: &Linux) -> Result<Vec<Sysctl>> {
     let mut planned = Vec::new();
     for (name, value) in linux.sysctl().iter().flatten() {
         let path = path(name).ok_or_else(|| Error::invalid(format!("linux.sysctl: {name:?} is no name")))?;
-        if let Some(reason) = refusal(&path, linux, host) {
+        if let Some(reason) = refusal(&path, linux) {
             return Err(Error::invalid(format!("linux.sysctl: {name:?} {reason}")));
         }
         planned.push(Sysctl { name: name.clone(), path, value: value.clone() });
@@ -55,7 +56,7 @@ fn path(name: &str) -> Option<String> {
 }
 
 /// Why the parameter may not be set, in runc's words where it has some.
-fn refusal(path: &str, linux: &Linux, host: &Host) -> Option<&'static str> {
+fn refusal(path: &str, linux: &Linux) -> Option<&'static str> {
     let namespace = |kind: LinuxNamespaceType| -> Option<&LinuxNamespace> {
         linux.namespaces().iter().flatten().find(|namespace| namespace.typ() == kind)
     };
@@ -67,7 +68,7 @@ fn refusal(path: &str, linux: &Linux, host: &Host) -> Option<&'static str> {
     }
     if first == "net" {
         let own = namespace(LinuxNamespaceType::Network)
-            .is_some_and(|namespace| namespace.path().as_deref().is_none_or(|path| !host.owns_network(path)));
+            .is_some_and(|namespace| namespace.path().as_deref().is_none_or(|path| !owns_network(path)));
         return (!own).then_some("not allowed in host network namespace");
     }
     let uts = namespace(LinuxNamespaceType::Uts).is_some();
@@ -110,7 +111,7 @@ mod tests {
 
     fn planned(sysctl: &str, namespaces: &str) -> Result<Vec<Sysctl>> {
         let json = format!(r#"{{"sysctl": {sysctl}, "namespaces": {namespaces}}}"#);
-        plan(&serde_json::from_str(&json).unwrap(), &Host::look().unwrap())
+        plan(&serde_json::from_str(&json).unwrap())
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! links.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -105,6 +105,18 @@ impl AsFd for Procfs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Reads a whole file of a kernel's file system (procfs, sysfs, cgroupfs) by its path. Such a file says that
+/// its size is 0, so `std::fs::read` feels its way up from 32 bytes, and the kernel makes the text anew for
+/// each step.
+///
+/// # Errors
+/// The kernel's.
+pub fn read(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(4096);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

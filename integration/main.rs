@@ -27,6 +27,7 @@ mod regression;
 mod review;
 mod rlimits;
 mod seccomp;
+mod seccomp_programs;
 mod systemd;
 mod terminal;
 mod time_namespace;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("capabilities", capabilities::TESTS),
         ("rlimits", rlimits::TESTS),
         ("seccomp", seccomp::TESTS),
+        ("seccomp_programs", seccomp_programs::TESTS),
         ("cgroups", cgroups::TESTS),
         ("systemd", systemd::TESTS),
         ("freeze", freeze::TESTS),

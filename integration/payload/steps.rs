@@ -224,6 +224,7 @@ fn probe(verb: &str, operand: &str) -> Value {
             kernel::syscall(number(0), args).into()
         }
         "i386" => kernel::syscall_i386(i32::try_from(number(0)).unwrap_or(-1)).into(),
+        "threads" => threads(number(0)),
         "fork" => {
             let (born, stopped) = kernel::fork_bomb(usize::try_from(number(0)).unwrap_or(0));
             json!({ "born": born, "stopped": stopped })
@@ -253,6 +254,16 @@ fn probe(verb: &str, operand: &str) -> Value {
             }
         }
         _ => json!({ "error": format!("no step {verb}") }),
+    }
+}
+
+/// The sum of what this many threads return, each its own number.
+fn threads(count: i64) -> Value {
+    let spawned: std::io::Result<Vec<_>> =
+        (0..count).map(|number| std::thread::Builder::new().spawn(move || number)).collect();
+    match spawned {
+        Ok(threads) => threads.into_iter().filter_map(|thread| thread.join().ok()).sum::<i64>().into(),
+        Err(error) => report::errno(&error).into(),
     }
 }
 

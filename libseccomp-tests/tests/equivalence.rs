@@ -9,10 +9,11 @@
 
 use berth::seccomp::arch::Architecture;
 use berth::seccomp::interpret::{Call, run};
-use berth::seccomp::profile::{Action, Profile};
+use berth::seccomp::profile::Profile;
 use berth::seccomp::table::Syscall;
+use libseccomp_tests::reading::{Reading, entries, reading};
 use libseccomp_tests::{Resolved, Runc, resolve};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
+use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
 
 const CALLS: usize = 200;
@@ -87,7 +88,7 @@ fn compare(profile: &Value, random: &mut Random) -> Result<Outcome, String> {
             }
             Reading::Is(_) | Reading::Silence => {}
         }
-        let name = abi(&call).syscall(call.number).map_or("?", Syscall::name);
+        let name = call.abi().syscall(call.number).map_or("?", Syscall::name);
         let about = entries(&parsed, name).map(|entry| serde_json::to_string(entry).unwrap());
         return Err(format!(
             "{name} {call:x?}: berth {our}, runc {their}\n    {}",
@@ -97,86 +98,15 @@ fn compare(profile: &Value, random: &mut Random) -> Result<Outcome, String> {
     Ok(Outcome::Compared { libseccomp_errs, disputed })
 }
 
-/// Whose call it is: the number tells x32 from x86_64.
-fn abi(call: &Call) -> Architecture {
-    match call.arch {
-        Architecture::X86_64 | Architecture::X32 if call.number & 0x4000_0000 != 0 => Architecture::X32,
-        Architecture::X32 => Architecture::X86_64,
-        other => other,
-    }
-}
-
-/// The entries that name a call, but for those that repeat the default, which both skip.
-fn entries<'p>(profile: &'p LinuxSeccomp, name: &'p str) -> impl Iterator<Item = &'p LinuxSyscall> {
-    let default = profile.default_action().as_u32(profile.default_errno_ret());
-    profile
-        .syscalls()
-        .iter()
-        .flatten()
-        .filter(move |entry| entry.action().as_u32(entry.errno_ret()) != default)
-        .filter(move |entry| entry.names().iter().any(|other| other == name))
-}
-
-/// What the words of a profile say of a call.
-#[derive(PartialEq, Eq)]
-enum Reading {
-    /// All the entries that match say the same, or none matches and the default holds.
-    Is(Action),
-    /// Entries that match say different things.
-    Contradiction,
-    /// No entry names the call.
-    Silence,
-}
-
-fn reading(profile: &LinuxSeccomp, call: &Call) -> Reading {
-    let Some(name) = abi(call).syscall(call.number).map(Syscall::name) else { return Reading::Silence };
-    let (mut is_named, mut answer) = (false, None);
-    for entry in entries(profile, name) {
-        is_named = true;
-        let args = entry.args().as_deref().unwrap_or_default();
-        let mut indices: Vec<_> = args.iter().map(LinuxSeccompArg::index).collect();
-        indices.sort_unstable();
-        let matches = if indices.windows(2).any(|pair| pair[0] == pair[1]) {
-            args.iter().any(|arg| holds(arg, call))
-        } else {
-            args.iter().all(|arg| holds(arg, call))
-        };
-        if matches {
-            let action = Action(entry.action().as_u32(entry.errno_ret()));
-            if answer.is_some_and(|other| other != action) {
-                return Reading::Contradiction;
-            }
-            answer = Some(action);
-        }
-    }
-    let default = Action(profile.default_action().as_u32(profile.default_errno_ret()));
-    if is_named { Reading::Is(answer.unwrap_or(default)) } else { Reading::Silence }
-}
-
-fn holds(arg: &LinuxSeccompArg, call: &Call) -> bool {
-    let is_64bit = matches!(abi(call), Architecture::X86_64 | Architecture::Aarch64);
-    let cut = |value: u64| if is_64bit { value } else { value & 0xffff_ffff };
-    let (argument, value) = (cut(call.arguments[arg.index()]), cut(arg.value()));
-    match arg.op() {
-        LinuxSeccompOperator::ScmpCmpNe => argument != value,
-        LinuxSeccompOperator::ScmpCmpLt => argument < value,
-        LinuxSeccompOperator::ScmpCmpLe => argument <= value,
-        LinuxSeccompOperator::ScmpCmpEq => argument == value,
-        LinuxSeccompOperator::ScmpCmpGe => argument >= value,
-        LinuxSeccompOperator::ScmpCmpGt => argument > value,
-        LinuxSeccompOperator::ScmpCmpMaskedEq => argument & value == arg.value_two().unwrap_or(0) & value,
-    }
-}
-
 /// Two differences on purpose at socketcall(2) and ipc(2). libseccomp compares a condition on a socket or
 /// IPC call with their registers, which hold something else; we decide without looking. And it does not
 /// know that the upper half of ipc's first argument is a version and names no other call.
 fn multiplexes_otherwise(profile: &LinuxSeccomp, call: &Call) -> bool {
-    let name = abi(call).syscall(call.number).map(Syscall::name);
+    let name = call.abi().syscall(call.number).map(Syscall::name);
     let has_version = name == Some("ipc") && call.arguments[0] & 0xffff_0000 != 0;
     let has_condition = || {
         profile.syscalls().iter().flatten().any(|entry| {
-            let multiplexed = |name: &String| resolve(name, abi(call)) == Resolved::Multiplexed;
+            let multiplexed = |name: &String| resolve(name, call.abi()) == Resolved::Multiplexed;
             entry.args().is_some() && entry.names().iter().any(multiplexed)
         })
     };

@@ -2,12 +2,20 @@
 //!
 //! ```text
 //! load the architecture    = x86_64 → its section, = x86 → its section, else kill
-//! section:                 load the number, binary search over ranges of numbers
+//! section:                 load the number, binary search over spans of numbers
+//! span:                    compare with its few exceptions, else what holds for all others
 //! leaf:                    return the action, or try the conditions on the arguments first
 //! ```
 //!
 //! x86_64 and x32 have the same token and one section: the x32 bit puts their numbers into different
 //! ranges.
+//!
+//! The kernel pays for a filter when it is loaded, which every start of a container waits for: it
+//! compiles each instruction, and asks the program about every number that it has, so that what is always
+//! allowed is answered without the filter later (Linux 5.11, seccomp_cache_prepare). So the program is
+//! short, and the search has the shortest way to where most numbers are. It may use no more than loads of
+//! number and architecture, AND and the jumps before it returns ALLOW: the kernel takes anything else for a
+//! look at the arguments.
 
 use super::arch::{Architecture, X32_BIT};
 use super::assemble::{Assembler, Label, code};
@@ -47,10 +55,12 @@ fn program(profile: &Profile) -> Result<Vec<Instruction>> {
     let mut sections = Vec::new();
     // The last comparison is written first, so the native architecture's is reached first.
     for &arch in profile.architectures.iter().rev() {
-        let arch = if arch == Architecture::X32 { Architecture::X86_64 } else { arch };
-        if !sections.iter().any(|(token, _)| *token == arch.token()) {
-            sections.push((arch.token(), section(profile, arch, &mut assembler)));
-        }
+        let arch = match arch {
+            Architecture::X32 if profile.architectures.contains(&Architecture::X86_64) => continue,
+            Architecture::X32 => Architecture::X86_64,
+            other => other,
+        };
+        sections.push((arch.token(), section(profile, arch, &mut assembler)));
     }
     let mut next = assembler.ret(BAD_ARCHITECTURE);
     for (token, section) in sections {
@@ -88,7 +98,8 @@ fn section(profile: &Profile, arch: Architecture, assembler: &mut Assembler) -> 
             }
         }
     }
-    let tree = tree(&ranges.0, profile.default, arch, assembler);
+    let spans = ranges.spans();
+    let tree = Tree { arch, default: profile.default, spans: &spans }.search(0..spans.len(), assembler);
     assembler.then(code::LOAD, NUMBER, tree)
 }
 
@@ -120,6 +131,24 @@ impl<'r> Ranges<'r> {
         self.unnamed(next, None, rules, default);
     }
 
+    /// The ranges in as few spans as they go into.
+    fn spans(&self) -> Vec<Span<'_, 'r>> {
+        let mut spans = Vec::with_capacity(self.0.len());
+        let mut left = &*self.0;
+        while let Some((first, others)) = left.split_first() {
+            let is_exception = |pair: &[Range<'_>]| {
+                matches!(pair, [exception, next]
+                    if exception.start + 1 == next.start && next.verdict == first.verdict)
+            };
+            let exceptions =
+                others.chunks(2).take_while(|pair| is_exception(pair)).take(MAX_EXCEPTIONS).count();
+            let (span, behind) = left.split_at(1 + 2 * exceptions);
+            spans.push(Span(span));
+            left = behind;
+        }
+        spans
+    }
+
     /// The numbers from `start` to before `end` that no entry names: the default for those that the
     /// profile's author could have named, ENOSYS behind.
     fn unnamed(&mut self, start: u32, end: Option<u32>, rules: &Rules<'_>, default: Action) {
@@ -134,22 +163,77 @@ impl<'r> Ranges<'r> {
     }
 }
 
-/// A binary search for the range with the number in the accumulator.
-fn tree(ranges: &[Range<'_>], default: Action, arch: Architecture, assembler: &mut Assembler) -> Label {
-    match ranges {
-        [] => assembler.ret(default),
-        [Range { verdict: Verdict::Return(action), .. }] => assembler.ret(*action),
-        [Range { verdict: Verdict::Try(rules), start }] => {
-            let arch =
-                if arch == Architecture::X86_64 && start & X32_BIT != 0 { Architecture::X32 } else { arch };
-            attempts(rules, default, arch, assembler)
+/// Ranges of which the first, the third and so on have the same verdict, and the second, the fourth and
+/// so on hold one number each: the exceptions. Comparing with an exception takes one instruction, while
+/// telling both its sides from it would take two.
+struct Span<'s, 'r>(&'s [Range<'r>]);
+
+/// More exceptions than this are as many comparisons in a row for a number that is none of them.
+const MAX_EXCEPTIONS: usize = 3;
+
+impl Span<'_, '_> {
+    fn start(&self) -> u32 {
+        self.0.first().map_or(0, |range| range.start)
+    }
+}
+
+/// A binary search over spans.
+struct Tree<'s, 'r> {
+    arch: Architecture,
+    default: Action,
+    spans: &'s [Span<'s, 'r>],
+}
+
+impl Tree<'_, '_> {
+    /// Finds the span of the number in the accumulator among some of the spans.
+    fn search(&self, spans: std::ops::Range<usize>, assembler: &mut Assembler) -> Label {
+        if spans.len() <= 1 {
+            return match self.spans.get(spans.start) {
+                Some(span) => self.decide(span, assembler),
+                None => assembler.ret(self.default),
+            };
         }
-        _ => {
-            let (below, above) = ranges.split_at(ranges.len() / 2);
-            let boundary = above[0].start;
-            let above = tree(above, default, arch, assembler);
-            let below = tree(below, default, arch, assembler);
-            assembler.branch(code::JUMP_GREATER_EQUAL, boundary, above, below)
+        let middle = self.middle(&spans);
+        let above = self.search(middle..spans.end, assembler);
+        let below = self.search(spans.start..middle, assembler);
+        assembler.branch(code::JUMP_GREATER_EQUAL, self.spans[middle].start(), above, below)
+    }
+
+    /// The span at which the search goes on in two halves of about the same weight.
+    fn middle(&self, spans: &std::ops::Range<usize>) -> usize {
+        let ends = self.weight_before(spans.start) + self.weight_before(spans.end);
+        (spans.start + 1..spans.end)
+            .min_by_key(|middle| (2 * self.weight_before(*middle)).abs_diff(ends))
+            .unwrap_or(spans.start + 1)
+    }
+
+    /// Each number that there may be a call of weighs one, and each span one more.
+    fn weight_before(&self, span: usize) -> usize {
+        /// A little above the largest number of a call (linux/unistd.h). Behind it are x32's and Arm's,
+        /// and the many that mean nothing.
+        const NUMBERS: usize = 512;
+        let start = self.spans.get(span).and_then(|span| usize::try_from(span.start()).ok());
+        span + start.map_or(NUMBERS, |start| start.min(NUMBERS))
+    }
+
+    /// Tells the exceptions of a span from the others.
+    fn decide(&self, span: &Span<'_, '_>, assembler: &mut Assembler) -> Label {
+        let Some((first, others)) = span.0.split_first() else { return assembler.ret(self.default) };
+        let usual = self.leaf(first, assembler);
+        others.iter().step_by(2).rev().fold(usual, |next, exception| {
+            let verdict = self.leaf(exception, assembler);
+            assembler.branch(code::JUMP_EQUAL, exception.start, verdict, next)
+        })
+    }
+
+    fn leaf(&self, range: &Range<'_>, assembler: &mut Assembler) -> Label {
+        let is_x32 = self.arch == Architecture::X86_64 && range.start & X32_BIT != 0;
+        match range.verdict {
+            Verdict::Return(action) => assembler.ret(action),
+            Verdict::Try(rules) => {
+                let arch = if is_x32 { Architecture::X32 } else { self.arch };
+                attempts(rules, self.default, arch, assembler)
+            }
         }
     }
 }

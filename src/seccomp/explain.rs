@@ -236,18 +236,17 @@ mod tests {
         assert_eq!(
             disassemble(&program),
             "   0  load architecture
-   1  if = x86_64 goto 2 else 11
+   1  if = x86_64 goto 2 else 10
    2  load number
-   3  if >= 84 (rmdir) goto 9 else 4
-   4  if >= 83 (mkdir) goto 5 else 12
+   3  if >= 0x40000000 (x32 read) goto 9 else 4
+   4  if = 83 (mkdir) goto 5 else 11
    5  load argument 1 low
    6  and 0x200
-   7  if = 0x200 goto 8 else 12
+   7  if = 0x200 goto 8 else 11
    8  return ERRNO(EROFS)
-   9  if >= 0x40000000 (x32 read) goto 10 else 12
-  10  if >= 0xffffffff goto 12 else 11
-  11  return KILL_THREAD
-  12  return ALLOW
+   9  if >= 0xffffffff goto 11 else 10
+  10  return KILL_THREAD
+  11  return ALLOW
 "
         );
     }

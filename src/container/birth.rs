@@ -18,11 +18,11 @@ use crate::error::{Code, Context, Error, Result};
 use crate::hooks;
 use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
-use crate::log;
 use crate::namespaces::{self, Kind};
 use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
+use crate::{log, seccomp};
 
 /// When the container's program is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,20 +96,23 @@ impl Birth<'_> {
 
         let (channel, cgroup) = self.clone_init()?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
-        // While init makes its mounts.
+        // What follows is done while init makes its mounts.
         self.dir.save_config(&self.planned.config)?;
         self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
 
+        let process = &self.planned.init.process;
+        let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
+
         let ahead = self.start_can_be_said_ahead(&cgroup);
         if ahead {
-            self.say_start(&channel)?;
+            self.say_start(&channel, filter.as_ref())?;
         }
         let terminal = self.attend(&channel)?;
         // Init makes no more processes of its own, so limits that forbid them may come.
         cgroup.seal().context("limit the cgroup")?;
         self.record.complete = true;
         if !ahead {
-            self.say_start(&channel)?;
+            self.say_start(&channel, filter.as_ref())?;
         }
         self.conversation(&channel)?.hear_until_end()?;
         if ahead {
@@ -134,7 +137,7 @@ impl Birth<'_> {
 
     /// Writes down who init is, tells the engine, and lets init go on: it must not live on without a
     /// trace of it, and the engine must know of it before it can end.
-    fn say_start(&mut self, channel: &ParentEnd) -> Result<()> {
+    fn say_start(&mut self, channel: &ParentEnd, filter: Option<&seccomp::Program>) -> Result<()> {
         self.note_init()?;
         if let (Some(path), Some(init)) = (&self.options.pid_file, &self.init) {
             notify_engine::write_pid_file(path, init.pid)?;
@@ -142,7 +145,7 @@ impl Birth<'_> {
         if let (Some(path), Some(init)) = (&self.options.pidfd_socket, &self.init) {
             notify_engine::send_pidfd(path, init)?;
         }
-        channel.send(FromParent::Start).or_else(|error| self.prefer_last_words(channel, error))
+        channel.send_start(filter).or_else(|error| self.prefer_last_words(channel, error))
     }
 
     /// Makes the cgroup and init in it.

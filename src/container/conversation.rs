@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 
 use crate::error::{Call, Code, Error, Result};
-use crate::init::sync::{FromInit, FromParent, ParentEnd};
-use crate::log;
+use crate::init::sync::{FromInit, ParentEnd};
 use crate::sys::process::{Child, Exit, Whom, pidfd_send_signal, wait};
+use crate::{log, seccomp};
 
 /// What the child says before it is ready, as far as the parent has to do something.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ impl Conversation<'_> {
         }
     }
 
-    /// Lets the child go on. It may be gone: its last message says why, better than EPIPE.
+    /// Lets the child go on, with the filter that it shall load. It may be gone: its last message says why, better than EPIPE.
     ///
     /// # Errors
     /// The child's own, or how it ended.
-    pub fn say_start(&self) -> Result<()> {
-        self.channel.send(FromParent::Start).or_else(|error| {
+    pub fn say_start(&self, filter: Option<&seccomp::Program>) -> Result<()> {
+        self.channel.send_start(filter).or_else(|error| {
             self.hear_until_end()?;
             Err(if error.errno() == Some(Errno::EPIPE) { self.untimely_end() } else { error })
         })

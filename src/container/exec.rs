@@ -27,7 +27,7 @@ use crate::init::sync;
 use crate::namespaces::{Kind, OriginalPid, Target};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::procfs::Procfs;
-use crate::{log, spec};
+use crate::{log, seccomp, spec};
 
 /// The flags of `exec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -402,6 +402,8 @@ fn attend(
     process: &UserProcess,
     options: &ExecOptions,
 ) -> Result<Option<Relay>> {
+    // While the process joins the container.
+    let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
     let mut relay = None;
     loop {
         match conversation.hear()? {
@@ -417,7 +419,7 @@ fn attend(
             Heard::Mounted => return Err(Error::new(Code::State, "an exec mounts nothing")),
         }
     }
-    conversation.say_start()?;
+    conversation.say_start(filter.as_ref())?;
     conversation.hear_until_end()?;
     // Not before: for conmon a missing pid file is the sign that the program does not run.
     if let Some(path) = &options.pid_file {

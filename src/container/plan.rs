@@ -172,10 +172,10 @@ pub(super) fn user_process(
 ) -> Result<UserProcess> {
     let inherited = inherited_descriptors(preserve_fds)?;
     let seccomp = match linux.seccomp() {
-        Some(profile) => seccomp::compile(profile, warnings)?,
+        Some(profile) => seccomp::check(profile, warnings)?,
         None => None,
     };
-    let agent = linux.seccomp().as_ref().zip(seccomp.as_ref()).filter(|(_, program)| program.notifies());
+    let agent = linux.seccomp().as_ref().zip(seccomp.as_ref()).filter(|(_, checked)| checked.notifies());
     let agent = agent.and_then(|(profile, _)| {
         let metadata = profile.listener_metadata().clone();
         Some(Address { path: profile.listener_path().clone()?, metadata })

@@ -14,7 +14,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use super::cwd::Missing;
 use super::program::Program;
-use super::sync::{FromInit, FromParent, InitEnd};
+use super::sync::{FromInit, InitEnd};
 use super::{OciState, Terminal, UserProcess, agent, become_root, user_process};
 use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Result};
@@ -61,10 +61,10 @@ fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
     process::close_all_but(newcomer.process.first_private_descriptor(), &needed)?;
     newcomer.parent.send(&FromInit::Ready, None)?;
-    newcomer.parent.expect(FromParent::Start)?;
+    let filter = newcomer.parent.expect_start(newcomer.process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
-    program.execute(newcomer.process)
+    program.execute(newcomer.process, filter.as_ref())
 }
 
 /// What the helper does, where there is one, before it enters the container's user namespace: there the

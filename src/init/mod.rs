@@ -27,7 +27,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::namespaces::{self, Kind};
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
-use crate::{hooks, rootfs};
+use crate::{hooks, rootfs, seccomp};
 use cwd::Missing;
 use program::Program;
 use sync::{FromInit, FromParent, InitEnd};
@@ -136,12 +136,12 @@ pub fn run(mut newborn: Newborn<'_>) -> ! {
 
 fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     let program = become_container(newborn)?;
-    wait_for_start(newborn, &program)?;
+    let filter = wait_for_start(newborn, &program)?;
     let plan = newborn.plan;
     run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
     // Now, because after the filter is loaded there may be no write(2) any more.
     newborn.gate.as_ref().map_or(Ok(()), gate::Waiting::announce)?;
-    program.execute(&plan.process)
+    program.execute(&plan.process, filter.as_ref())
 }
 
 /// Everything but the wait and the execve; whatever it opens of the host is closed when it returns.
@@ -219,7 +219,8 @@ fn introduction(newborn: &mut Newborn<'_>, procfs: &Procfs) -> Result<Option<age
     agent::Introduction::new(socket, address, state.pid, &state).map(Some)
 }
 
-fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<()> {
+/// Returns the filter to load.
+fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option<seccomp::Program>> {
     if let Some(gate) = &newborn.gate {
         // The wait may be long, and others may join the container meanwhile: they must find nothing of
         // the host in our hands. Before `create` is told that we are ready, or they could be quicker.
@@ -230,12 +231,14 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<()> {
         process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
     }
     newborn.say(&FromInit::Ready, None)?;
-    newborn.expect(FromParent::Start)?;
+    let filtered = newborn.plan.process.seccomp.is_some();
+    let filter = newborn.parent.as_ref().map_or(Ok(None), |parent| parent.expect_start(filtered))?;
     // The parent has written down that the container exists: from now on it may end without us.
     process::set_parent_death_signal(None)?;
-    let Some(gate) = &newborn.gate else { return Ok(()) };
+    let Some(gate) = &newborn.gate else { return Ok(filter) };
     newborn.parent = None;
-    gate.wait()
+    gate.wait()?;
+    Ok(filter)
 }
 
 /// Becomes the root of the user namespace. One that does not map root is left as it is: what needs

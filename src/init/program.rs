@@ -54,12 +54,12 @@ impl Program {
     ///
     /// # Errors
     /// The kernel's; else it does not return.
-    pub fn execute(&self, process: &UserProcess) -> Result<Infallible> {
+    pub fn execute(&self, process: &UserProcess, filter: Option<&seccomp::Program>) -> Result<Infallible> {
         let security = &process.security;
         // As late as can be: a small RLIMIT_NOFILE, RLIMIT_FSIZE or RLIMIT_AS is the program's, not ours.
         security.set_rlimits()?;
         // Kept until execve closes it: close(2) may be among the calls that an agent decides about.
-        let _listener = match &process.seccomp {
+        let _listener = match filter {
             Some(filter) => self.load(filter, security)?,
             None => None,
         };

@@ -10,6 +10,7 @@
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
 //!    │ ◄─────── Warning ────────────────────── │   any number, at any time
 //!    │ ◄─────── Ready ──────────────────────── │   everything that can fail has been done
+//!    │ ──────── (seccomp filter) ────────────► │   only with a profile: it was compiled meanwhile
 //!    │ ──────── Start ───────────────────────► │   `run`; after `create` it comes by the start fifo
 //!    │ ◄─────── (end of file) ──────────────── │   execve closed the socket: the container runs
 //! ```
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
+use crate::seccomp;
 use crate::sys::socket;
 
 /// The longest message: an error with paths in it.
@@ -82,6 +84,17 @@ impl ParentEnd {
         socket::send(self.0.as_fd(), &encode(&message)?, &[])
     }
 
+    /// Gives init the filter that it shall load, and lets it go on.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_start(&self, filter: Option<&seccomp::Program>) -> Result<()> {
+        if let Some(filter) = filter {
+            socket::send(self.0.as_fd(), &filter.to_bytes(), &[])?;
+        }
+        self.send(FromParent::Start)
+    }
+
     /// The next message and its descriptor; None when init executed its program or ended.
     ///
     /// # Errors
@@ -124,11 +137,7 @@ impl InitEnd {
     /// The parent ended, or said something else.
     pub fn expect(&self, expected: FromParent) -> Result<()> {
         let mut buffer = [0; 64];
-        let (length, _) = socket::receive(self.0.as_fd(), &mut buffer)?;
-        if length == 0 {
-            return Err(Error::new(Code::State, "the runtime ended before the process was made"));
-        }
-        let message: FromParent = decode(&buffer[..length])?;
+        let message: FromParent = decode(self.receive(&mut buffer)?)?;
         if message != expected {
             return Err(Error::new(
                 Code::State,
@@ -136,6 +145,32 @@ impl InitEnd {
             ));
         }
         Ok(())
+    }
+}
+
+impl InitEnd {
+    /// Waits for the filter, if one is `expected`, and for [`FromParent::Start`].
+    ///
+    /// # Errors
+    /// The parent ended, or said something else.
+    pub fn expect_start(&self, filter_expected: bool) -> Result<Option<seccomp::Program>> {
+        let mut filter = None;
+        if filter_expected {
+            let mut buffer = vec![0; seccomp::Program::MAX_BYTES];
+            filter = seccomp::Program::from_bytes(self.receive(&mut buffer)?);
+            if filter.is_none() {
+                return Err(Error::new(Code::State, "expected a seccomp filter from the runtime"));
+            }
+        }
+        self.expect(FromParent::Start)?;
+        Ok(filter)
+    }
+
+    fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+        match socket::receive(self.0.as_fd(), buffer)? {
+            (0, _) => Err(Error::new(Code::State, "the runtime ended before the process was made")),
+            (length, _) => Ok(&buffer[..length]),
+        }
     }
 }
 

@@ -16,8 +16,9 @@ use crate::{seccomp, security};
 pub struct UserProcess {
     /// Ids, capabilities, limits, labels.
     pub security: security::Plan,
-    /// The filter, compiled.
-    pub seccomp: Option<seccomp::Program>,
+    /// The profile. The parent compiles it while the process is in the making, and sends the filter with the
+    /// word to start.
+    pub seccomp: Option<seccomp::Checked>,
     /// Who answers the calls that the filter hands out; Some when it does.
     pub agent: Option<agent::Address>,
     /// `process.args`; not empty.

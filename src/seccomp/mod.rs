@@ -3,7 +3,8 @@
 //!
 //! [`profile`] checks the profile and puts it into our terms, `rules` says what it means for an
 //! architecture, `compile` makes the program from that, with the numbers of [`table`]. All this is
-//! pure and done in the parent; the child only [installs](Program::install).
+//! done in the parent: what can be wrong with a profile is found before there is a child, and the
+//! program made while the child makes its mounts. The child only [installs](Program::install) it.
 //!
 //! What a profile means is what runc and libseccomp have made of it, since that is what profiles have
 //! been tried with; where we differ the function says so and why.
@@ -43,6 +44,14 @@ pub fn supported_flags() -> Vec<Flag> {
     FLAGS.into_iter().filter(|(_, bits)| sys::knows_flags(*bits)).map(|(flag, _)| flag).collect()
 }
 
+/// A profile that can be had on this machine.
+#[derive(Debug)]
+pub struct Checked {
+    profile: Profile,
+    /// SECCOMP_FILTER_FLAG_*, all known to this kernel.
+    flags: u64,
+}
+
 /// A finished filter.
 #[derive(Debug)]
 pub struct Program {
@@ -51,19 +60,36 @@ pub struct Program {
     flags: u64,
 }
 
-/// Compiles a profile for this machine; `None` if it filters nothing.
+/// Reads a profile for this machine; `None` if it filters nothing.
 ///
 /// Unknown system calls and architectures are skipped with a warning. An error is of kind `Invalid`
-/// if the profile breaks the specification's rules or takes more than the kernel's 4096 instructions,
-/// and `Unsupported` if this kernel lacks a flag or an action that it names.
-pub fn compile(profile: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Option<Program>> {
+/// if the profile breaks the specification's rules, and `Unsupported` if this kernel lacks a flag or
+/// an action that it names.
+pub fn check(profile: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Option<Checked>> {
     let checked = Profile::read(profile, warnings)?;
     if checked.filters_nothing(profile) {
         return Ok(None);
     }
     require_actions(&checked)?;
     let flags = flags(profile, checked.notifies(), warnings)?;
-    Ok(Some(Program { instructions: checked.compile()?, flags }))
+    Ok(Some(Checked { profile: checked, flags }))
+}
+
+/// [`check`] and [`Checked::compile`] in one.
+pub fn compile(profile: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Option<Program>> {
+    check(profile, warnings)?.map(|checked| checked.compile()).transpose()
+}
+
+impl Checked {
+    /// Whether [`Program::install`] will return a listener.
+    pub fn notifies(&self) -> bool {
+        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+    }
+
+    /// Makes the program. An error is of kind `Invalid`: it takes more than the kernel's 4096 instructions.
+    pub fn compile(&self) -> Result<Program> {
+        Ok(Program { instructions: self.profile.compile()?, flags: self.flags })
+    }
 }
 
 impl Program {
@@ -81,6 +107,36 @@ impl Program {
     /// Whether [`install`](Self::install) returns a listener.
     pub fn notifies(&self) -> bool {
         self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+    }
+
+    /// The longest that [`to_bytes`](Self::to_bytes) gives.
+    pub const MAX_BYTES: usize = size_of::<u64>() + sys::MAX_INSTRUCTIONS * size_of::<Instruction>();
+
+    /// For the way from the parent to the child, which run the same binary: the flags, then the
+    /// instructions, all in this machine's order.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size_of::<u64>() + size_of_val(self.instructions.as_slice()));
+        bytes.extend(self.flags.to_ne_bytes());
+        for instruction in &self.instructions {
+            bytes.extend(instruction.code.to_ne_bytes());
+            bytes.extend([instruction.jt, instruction.jf]);
+            bytes.extend(instruction.k.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) gave; `None` for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (flags, rest) = bytes.split_first_chunk()?;
+        let (instructions, []) = rest.as_chunks::<{ size_of::<Instruction>() }>() else { return None };
+        let instruction = |&[code_0, code_1, jt, jf, k_0, k_1, k_2, k_3]: &[u8; 8]| Instruction {
+            code: u16::from_ne_bytes([code_0, code_1]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes([k_0, k_1, k_2, k_3]),
+        };
+        let instructions: Vec<_> = instructions.iter().map(instruction).collect();
+        (!instructions.is_empty()).then(|| Self { instructions, flags: u64::from_ne_bytes(*flags) })
     }
 
     /// Attaches the filter to the calling process for good; `Some` is the close-on-exec listener of a

@@ -662,3 +662,20 @@ fn notify_gives_a_listener() {
         assert_eq!(flags, libc::FD_CLOEXEC);
     });
 }
+
+#[test]
+fn a_program_survives_the_way_to_the_child() {
+    let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let program = compile(&serde_json::from_str(profile).unwrap(), &mut Vec::new()).unwrap().unwrap();
+    let bytes = program.to_bytes();
+    let arrived = Program::from_bytes(&bytes).unwrap();
+    assert_eq!(arrived.flags, program.flags);
+    assert_eq!(arrived.instructions.len(), program.instructions.len());
+    for (arrived, sent) in arrived.instructions.iter().zip(&program.instructions) {
+        assert_eq!((arrived.code, arrived.jt, arrived.jf, arrived.k), (sent.code, sent.jt, sent.jf, sent.k));
+    }
+    for broken in [&bytes[..8], &bytes[..bytes.len() - 1], &[]] {
+        assert!(Program::from_bytes(broken).is_none());
+    }
+}

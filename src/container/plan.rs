@@ -58,8 +58,11 @@ fn compile(
     start: Start,
     warnings: &mut Vec<String>,
 ) -> Result<Planned> {
-    let loaded = spec::load(&options.bundle, warnings)?;
-    let spec = &loaded.spec;
+    let config = spec::read(&options.bundle)?;
+    // The one thing that is made before all is planned, because it takes the longest; it leaves no trace, and
+    // if it was not wanted, or an error comes first, it is dropped.
+    let network = spec::seems_to_make_a_network(&config).then(NewNetwork::begin).flatten();
+    let spec = &spec::parse(&config, warnings)?;
     spec::check(
         spec,
         &spec::ValidateOptions {
@@ -74,9 +77,6 @@ fn compile(
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
     refuse_what_would_be_ignored(&linux)?;
-    // The one thing that is made before all is planned, because it takes the longest, and since it leaves no
-    // trace: an error from here on drops it.
-    let network = namespaces.begin_network();
     let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
 
     let layout = cgroups::Layout::detect()?;
@@ -121,8 +121,8 @@ fn compile(
         namespaces,
     };
     Ok(Planned {
+        network: network.filter(|_| init.namespaces.takes_network()),
         init,
-        network,
         cgroup,
         has_memory_limit: has_memory_limit(&linux),
         rootfs: root,
@@ -130,7 +130,7 @@ fn compile(
         poststop: hooks.poststop().clone().unwrap_or_default(),
         prestart,
         create_runtime,
-        config: loaded.raw,
+        config,
     })
 }
 

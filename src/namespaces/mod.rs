@@ -25,7 +25,6 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use crate::error::{Call, Context, Error, Result};
 use crate::sys;
-use crate::sys::beside::NewNetwork;
 
 /// A type of namespace, namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,10 +200,10 @@ impl Plan {
         self.new & !later
     }
 
-    /// Begins to make the network namespace before the clone, beside the caller ([`NewNetwork`]). Not with a
+    /// Whether the new network namespace may be one that the runtime has made before the clone. Not with a
     /// user namespace: that shall own it.
-    pub fn begin_network(&self) -> Option<NewNetwork> {
-        (self.creates(Kind::Network) && !self.has(Kind::User)).then(NewNetwork::begin).flatten()
+    pub fn takes_network(&self) -> bool {
+        self.creates(Kind::Network) && !self.has(Kind::User)
     }
 
     /// Says what stands behind the kernel's refusal to make the new namespaces.

@@ -29,16 +29,6 @@ pub const CONFIG: &str = "config.json";
 /// Version of the runtime specification that berth implements.
 pub const VERSION: &str = "1.3.0";
 
-/// A bundle's config.json.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// As it was understood.
-    pub spec: Spec,
-    /// As it was read: the state directory keeps it, because later edits must have no effect
-    /// (runtime.md#create).
-    pub raw: Vec<u8>,
-}
-
 /// One thing that is wrong with a config.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -63,23 +53,33 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Reads `bundle/config.json`.
+/// Reads `bundle/config.json`, for [`parse`].
 ///
 /// # Errors
-/// The file cannot be read, is no JSON, or a value has the wrong type; the latter names all such
-/// values and, with them, what [`validate`] finds in the rest.
-pub fn load(bundle: &Path, warnings: &mut Vec<String>) -> Result<Loaded> {
+/// The file cannot be read.
+pub fn read(bundle: &Path) -> Result<Vec<u8>> {
     let path = bundle.join(CONFIG);
-    let raw = match std::fs::read(&path) {
+    match std::fs::read(&path) {
         // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let missing = Error::invalid(format!("bundle {}: {CONFIG} not found", bundle.display()));
-            return Err(missing.remedy("`berth spec` writes one to start from"));
+            Err(missing.remedy("`berth spec` writes one to start from"))
         }
-        result => result.call(|| format!("read({})", path.display())).context("read the bundle")?,
+        result => result.call(|| format!("read({})", path.display())).context("read the bundle"),
+    }
+}
+
+/// Whether a config.json looks as if a container gets a network namespace of its own, owned by the runtime's
+/// user namespace. A guess from the text, in microseconds, for what is worth beginning before [`parse`] is
+/// done; whoever acts on it finds out afterwards.
+pub fn seems_to_make_a_network(raw: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(raw) else { return false };
+    let is_new = |(at, _): (usize, &str)| {
+        let object =
+            text[..at].rfind('{').zip(text[at..].find('}')).map(|(start, end)| &text[start..at + end]);
+        object.is_some_and(|object| object.contains("\"type\"") && !object.contains("\"path\""))
     };
-    let spec = parse(&raw, warnings)?;
-    Ok(Loaded { spec, raw })
+    text.match_indices("\"network\"").any(is_new) && !text.contains("\"uidMappings\"")
 }
 
 /// [`validate`] as a step that fails: every problem, in one line.

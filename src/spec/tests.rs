@@ -683,7 +683,7 @@ fn semantic_versions() {
 
 #[test]
 fn a_bundle_without_a_config_is_not_a_missing_command() {
-    let error = load(Path::new("/proc/self/no-bundle"), &mut Vec::new()).unwrap_err().to_string();
+    let error = read(Path::new("/proc/self/no-bundle")).unwrap_err().to_string();
     assert_eq!(
         error,
         "bundle /proc/self/no-bundle: config.json not found; `berth spec` writes one to start from"
@@ -795,4 +795,22 @@ fn the_table_of_invalid_inputs_says_what_is_said() {
             );
         }
     }
+}
+
+#[test]
+fn guesses_from_the_text_whether_a_network_is_made() {
+    let guess = |namespaces: &str, rest: &str| {
+        let text = format!(
+            r#"{{"linux": {{"resources": {{"network": {{"classID": 1}}}}, "namespaces": [{namespaces}]{rest}}}}}"#
+        );
+        super::seems_to_make_a_network(text.as_bytes())
+    };
+    assert!(guess(r#"{"type": "pid"}, {"type": "network"}"#, ""));
+    assert!(guess(r#"{"type":"network"}"#, ""));
+    assert!(!guess(r#"{"type": "network", "path": "/proc/1/ns/net"}, {"type": "pid"}"#, ""));
+    assert!(!guess(r#"{"path": "/proc/1/ns/net", "type": "network"}"#, ""));
+    assert!(!guess(r#"{"type": "network"}, {"type": "user"}"#, r#", "uidMappings": []"#));
+    assert!(!guess(r#"{"type": "pid"}"#, ""));
+    assert!(!super::seems_to_make_a_network(b"\"network\""));
+    assert!(!super::seems_to_make_a_network(&[0xff]));
 }

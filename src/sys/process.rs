@@ -286,15 +286,25 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
     }
 }
 
+/// What a command of ours never outgrows, in bytes.
+const HEAP: libc::c_int = 1 << 20;
+
 /// What Rust's runtime does before `main` and a program cannot do without: a write to a pipe without
 /// reader is an error and not SIGPIPE, and descriptors 0 to 2 are open (POSIX lets the kernel hand them
-/// out again; a state file opened as 2 would be written over with messages).
+/// out again; a state file opened as 2 would be written over with messages). And a heap that stays.
 ///
 /// # Errors
 /// The kernel's.
 pub fn prepare() -> Result<()> {
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: called before there is another thread. The heap grows once and never shrinks: each step is a
+    // system call, and what is given back has to be cleared and mapped again. Memory that is not written to
+    // costs nothing.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, HEAP);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+    }
     let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: `standard` is an array of as many entries as are said.
     let closed = unsafe { libc::poll(standard.as_mut_ptr(), standard.len() as libc::nfds_t, 0) };

@@ -92,6 +92,10 @@ bench: build target/bench/floor target/bench/launch target/bench/true ## berth b
 bench-short: BENCH_ROUNDS = 10
 bench-short: bench ## the same with 10 rounds
 
+bench-seccomp: ## our seccomp filters beside libseccomp's: to compile, to load, and for each call
+	@integration/dependencies
+	cd libseccomp-tests && CARGO_TARGET_DIR="$(CURDIR)/target/libseccomp" $(CARGO) run --quiet --release --example filters
+
 # Seconds for each target.
 FUZZ_SECONDS ?= 60
 
@@ -108,4 +112,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short help
+.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp help

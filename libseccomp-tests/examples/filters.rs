@@ -24,11 +24,12 @@ const PROFILES: [(&str, &str); 4] = [
     ("cri-container", include_str!("../../src/seccomp/testdata/cri-container.json")),
 ];
 
-/// How often all is measured; what is printed is the median.
-const ROUNDS: usize = 200;
+/// How often all is measured. Of compilations and loads the median is printed; of calls, whose differences
+/// are less than what a busy machine adds, the fastest.
+const ROUNDS: usize = 300;
 
-/// Calls whose time is taken together.
-const CALLS: u32 = 1000;
+/// Calls whose time is taken together: few enough that some rounds are not interrupted.
+const CALLS: u32 = 500;
 
 const PROBES: [(&str, libc::c_long, u64); 4] = [
     ("getppid", libc::SYS_getppid, 0),
@@ -66,7 +67,8 @@ fn main() {
         row("load, µs", None, 1e6 * median(&ours.load), 1e6 * median(&theirs.load));
         let mut dear = Vec::new();
         for (probe, (call, ..)) in PROBES.into_iter().enumerate() {
-            let [none, ours, theirs] = [&none, &ours, &theirs].map(|costs| 1e9 * median(&costs.calls[probe]));
+            let [none, ours, theirs] =
+                [&none, &ours, &theirs].map(|costs| 1e9 * fastest(&costs.calls[probe]));
             if row(&format!("{call}, ns"), Some(none), ours, theirs) * CALL_RATIO < 1.0 {
                 dear.push(format!("{call} is dearer than under libseccomp's filter"));
             }
@@ -126,7 +128,7 @@ impl Costs {
             if !program.is_empty() {
                 set_filter(program, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).expect("load the filter");
             }
-            (start.elapsed(), PROBES.map(|(_, number, argument)| time_of_call(number, argument)))
+            (start.elapsed(), PROBES.map(|(_, number, argument)| time_of_calls(number, argument)))
         };
         let (load, calls) = std::thread::scope(|scope| scope.spawn(under).join()).expect("a thread");
         self.load.push(load);
@@ -134,13 +136,13 @@ impl Costs {
     }
 }
 
-fn time_of_call(number: libc::c_long, argument: u64) -> Duration {
+fn time_of_calls(number: libc::c_long, argument: u64) -> Duration {
     let start = Instant::now();
     for _ in 0..CALLS {
         // SAFETY: a bad descriptor, a null path, a question about the personality: no memory is named.
         std::hint::black_box(unsafe { libc::syscall(number, argument, 0, 0) });
     }
-    start.elapsed() / CALLS
+    start.elapsed()
 }
 
 /// The instructions from the first to the return: mean and maximum over all x86_64 calls.
@@ -151,6 +153,11 @@ fn steps(program: &[Instruction]) -> (f64, f64) {
         .map(|call| run(program, &call).expect("a program").1 as f64)
         .collect();
     (steps.iter().sum::<f64>() / steps.len() as f64, steps.iter().copied().fold(0.0, f64::max))
+}
+
+/// In seconds for one call.
+fn fastest(durations: &[Duration]) -> f64 {
+    durations.iter().min().map_or(f64::NAN, Duration::as_secs_f64) / f64::from(CALLS)
 }
 
 /// In seconds.

@@ -100,6 +100,10 @@ link-order: target/bench/true ## write link/order.ld anew: which code a start ru
 	link/trace target/$(TRIPLE)/debug/examples/code-order target/berth.map $(RELEASE)/berth >target/order.ld
 	mv target/order.ld link/order.ld
 
+bench-seccomp: ## our seccomp filters beside libseccomp's: to compile, to load, and for each call
+	@integration/dependencies
+	cd libseccomp-tests && CARGO_TARGET_DIR="$(CURDIR)/target/libseccomp" $(CARGO) run --quiet --release --example filters
+
 # Seconds for each target.
 FUZZ_SECONDS ?= 60
 
@@ -116,4 +120,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short link-order help
+.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp link-order help

@@ -174,10 +174,11 @@ fuzz_target!(|input: Input| {
     let Ok(program) = profile.compile() else { return };
     check(&program);
     disassemble(&program);
+    let architectures: Vec<_> = Architecture::all().collect();
     let named = input.entries.iter().flat_map(|entry| &entry.calls).map(|&by| pick(&names, by.into()));
     let named: Vec<_> = named.filter_map(Syscall::named).collect();
     for (at, (arch, number, arguments)) in input.calls.iter().enumerate() {
-        let arch = pick(&Architecture::ALL, (*arch).into());
+        let arch = pick(&architectures, (*arch).into());
         let call = named.get(at % named.len().max(1)).filter(|_| number % 4 != 0);
         let number = call.and_then(|call| arch.number(*call)).unwrap_or(*number);
         let call = Call { arch, number, arguments: arguments.map(Value::get) };

@@ -28,21 +28,6 @@ impl Runc {
         Ok(Self { program: parse(&export(&context(profile)?)?), newest: newest(profile) })
     }
 
-    /// How many instructions libseccomp made.
-    pub fn len(&self) -> usize {
-        self.program.len()
-    }
-
-    /// Whether libseccomp made nothing, which it never does.
-    pub fn is_empty(&self) -> bool {
-        self.program.is_empty()
-    }
-
-    /// How many instructions of libseccomp's program a call takes, runc's stub before it not counted.
-    pub fn steps(&self, call: &Call) -> usize {
-        run(&self.program, call).expect("libseccomp's program is one that we can run").1
-    }
-
     /// The answer to a call.
     pub fn answer(&self, call: &Call) -> Action {
         let is_x32 = call.number & 0x4000_0000 != 0;
@@ -146,7 +131,8 @@ pub fn export(context: &ScmpFilterContext) -> Result<Vec<u8>, SeccompError> {
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8]) -> Vec<Instruction> {
+/// The instructions of [`export`]'s bytes.
+pub fn parse(bytes: &[u8]) -> Vec<Instruction> {
     bytes
         .chunks_exact(8)
         .map(|bytes| Instruction {

@@ -245,10 +245,14 @@ fn profile(random: &mut Random, names: &[&str]) -> Value {
     let entries = 1 + random.below(30);
     let mut syscalls = Vec::new();
     for _ in 0..entries {
-        let (action, errno) = action(random);
+        let (mut action, mut errno) = action(random);
         let is_conditional = random.chance(2);
         let count = if is_conditional { 1 + random.below(3) } else { 1 + random.below(40) };
         let chosen: Vec<&str> = (0..count).map(|_| *random.pick(names)).collect();
+        // Not a default, and not for the calls by which the listener is handed over.
+        if random.chance(10) && !chosen.iter().any(|name| matches!(*name, "write" | "sendmsg")) {
+            (action, errno) = ("SCMP_ACT_NOTIFY", None);
+        }
         let mut entry = json!({"names": chosen, "action": action});
         if let Some(errno) = errno {
             entry["errnoRet"] = json!(errno);

@@ -133,7 +133,7 @@ fn object(text: &[u8], warnings: &mut Vec<String>) -> Result<LinuxSeccomp> {
 }
 
 fn architecture(name: &str) -> Result<Named, String> {
-    let names = || Architecture::ALL.map(Architecture::name).join(", ");
+    let names = || Architecture::all().map(Architecture::name).collect::<Vec<_>>().join(", ");
     Architecture::named(name).map(Named).ok_or_else(|| format!("expected one of {}", names()))
 }
 

@@ -52,7 +52,7 @@ fn seccomp() -> Value {
         "enabled": true,
         "actions": seccomp::profile::ACTIONS,
         "operators": seccomp::profile::OPERATORS.map(|(operator, _)| operator),
-        "archs": seccomp::arch::OCI.map(|(arch, _)| arch),
+        "archs": seccomp::arch::Architecture::all().map(|arch| arch.oci()).collect::<Vec<_>>(),
         "knownFlags": seccomp::FLAGS.map(|(flag, _)| flag),
         // The one part that the specification lets depend on the kernel.
         "supportedFlags": seccomp::supported_flags(),

@@ -64,45 +64,63 @@ const fn native() -> Architecture {
     }
 }
 
-/// The specification's names of the architectures, those without a table left out.
-pub const OCI: [(Arch, Architecture); 12] = [
-    (Arch::ScmpArchX86_64, Architecture::X86_64),
-    (Arch::ScmpArchX86, Architecture::X86),
-    (Arch::ScmpArchX32, Architecture::X32),
-    (Arch::ScmpArchAarch64, Architecture::Aarch64),
-    (Arch::ScmpArchArm, Architecture::Arm),
-    (Arch::ScmpArchRiscv64, Architecture::Riscv64),
-    (Arch::ScmpArchLoongarch64, Architecture::Loongarch64),
-    (Arch::ScmpArchPpc64le, Architecture::Ppc64le),
-    (Arch::ScmpArchPpc64, Architecture::Ppc64),
-    (Arch::ScmpArchPpc, Architecture::Ppc),
-    (Arch::ScmpArchS390x, Architecture::S390x),
-    (Arch::ScmpArchS390, Architecture::S390),
+/// What is known of an architecture.
+struct Facts {
+    arch: Architecture,
+    oci: Arch,
+    name: &'static str,
+    /// AUDIT_ARCH_*: ELF machine, 64-bit flag, little-endian flag (linux/audit.h).
+    token: u32,
+    column: Column,
+}
+
+const fn facts(arch: Architecture, oci: Arch, name: &'static str, token: u32, column: Column) -> Facts {
+    Facts { arch, oci, name, token, column }
+}
+
+/// In the order of [`Architecture`].
+static FACTS: [Facts; 12] = [
+    facts(Architecture::X86_64, Arch::ScmpArchX86_64, "x86_64", 0xc000_003e, Column::X86_64),
+    facts(Architecture::X86, Arch::ScmpArchX86, "x86", 0x4000_0003, Column::X86),
+    facts(Architecture::X32, Arch::ScmpArchX32, "x32", 0xc000_003e, Column::X32),
+    facts(Architecture::Aarch64, Arch::ScmpArchAarch64, "aarch64", 0xc000_00b7, Column::Aarch64),
+    facts(Architecture::Arm, Arch::ScmpArchArm, "arm", 0x4000_0028, Column::Arm),
+    facts(Architecture::Riscv64, Arch::ScmpArchRiscv64, "riscv64", 0xc000_00f3, Column::Riscv64),
+    facts(
+        Architecture::Loongarch64,
+        Arch::ScmpArchLoongarch64,
+        "loongarch64",
+        0xc000_0102,
+        Column::Loongarch64,
+    ),
+    facts(Architecture::Ppc64le, Arch::ScmpArchPpc64le, "ppc64le", 0xc000_0015, Column::Ppc64),
+    facts(Architecture::Ppc64, Arch::ScmpArchPpc64, "ppc64", 0x8000_0015, Column::Ppc64),
+    facts(Architecture::Ppc, Arch::ScmpArchPpc, "ppc", 0x0000_0014, Column::Ppc),
+    facts(Architecture::S390x, Arch::ScmpArchS390x, "s390x", 0x8000_0016, Column::S390x),
+    facts(Architecture::S390, Arch::ScmpArchS390, "s390", 0x0000_0016, Column::S390),
 ];
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::X86_64,
-        Self::X86,
-        Self::X32,
-        Self::Aarch64,
-        Self::Arm,
-        Self::Riscv64,
-        Self::Loongarch64,
-        Self::Ppc64le,
-        Self::Ppc64,
-        Self::Ppc,
-        Self::S390x,
-        Self::S390,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
+        FACTS.iter().map(|facts| facts.arch)
+    }
+
+    fn facts(self) -> &'static Facts {
+        &FACTS[self as usize]
+    }
 
     /// The architecture that a profile names; `None` if its table is not here.
     pub fn of(arch: Arch) -> Option<Self> {
         if arch == Arch::ScmpArchNative {
             return Some(NATIVE);
         }
-        OCI.into_iter().find(|(oci, _)| *oci == arch).map(|(_, arch)| arch)
+        FACTS.iter().find(|facts| facts.oci == arch).map(|facts| facts.arch)
+    }
+
+    /// The specification's name of it.
+    pub fn oci(self) -> Arch {
+        self.facts().oci
     }
 
     /// The machine whose kernel runs programs of this architecture, beside those of its own.
@@ -118,42 +136,17 @@ impl Architecture {
 
     /// Its name in lower case, as `uname -m` and libseccomp's tools have it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::X86 => "x86",
-            Self::X32 => "x32",
-            Self::Aarch64 => "aarch64",
-            Self::Arm => "arm",
-            Self::Riscv64 => "riscv64",
-            Self::Loongarch64 => "loongarch64",
-            Self::Ppc64le => "ppc64le",
-            Self::Ppc64 => "ppc64",
-            Self::Ppc => "ppc",
-            Self::S390x => "s390x",
-            Self::S390 => "s390",
-        }
+        self.facts().name
     }
 
     /// The architecture of that [name](Self::name).
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|arch| arch.name() == name)
+        FACTS.iter().find(|facts| facts.name == name).map(|facts| facts.arch)
     }
 
     /// AUDIT_ARCH_*: ELF machine, 64-bit flag, little-endian flag (linux/audit.h).
     pub fn token(self) -> u32 {
-        match self {
-            Self::X86_64 | Self::X32 => 0xc000_003e,
-            Self::X86 => 0x4000_0003,
-            Self::Aarch64 => 0xc000_00b7,
-            Self::Arm => 0x4000_0028,
-            Self::Riscv64 => 0xc000_00f3,
-            Self::Loongarch64 => 0xc000_0102,
-            Self::Ppc64le => 0xc000_0015,
-            Self::Ppc64 => 0x8000_0015,
-            Self::Ppc => 0x0000_0014,
-            Self::S390x => 0x8000_0016,
-            Self::S390 => 0x0000_0016,
-        }
+        self.facts().token
     }
 
     /// Whether all 64 bits of an argument count. x32 passes longs and pointers in 32, and
@@ -168,19 +161,7 @@ impl Architecture {
     }
 
     pub(super) fn column(self) -> Column {
-        match self {
-            Self::X86_64 => Column::X86_64,
-            Self::X86 => Column::X86,
-            Self::X32 => Column::X32,
-            Self::Aarch64 => Column::Aarch64,
-            Self::Arm => Column::Arm,
-            Self::Riscv64 => Column::Riscv64,
-            Self::Loongarch64 => Column::Loongarch64,
-            Self::Ppc64le | Self::Ppc64 => Column::Ppc64,
-            Self::Ppc => Column::Ppc,
-            Self::S390x => Column::S390x,
-            Self::S390 => Column::S390,
-        }
+        self.facts().column
     }
 
     /// The number that the kernel sees for a call, the x32 bit included; `None` if there is no such
@@ -220,8 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn facts_are_of_their_architecture() {
+        for (place, facts) in FACTS.iter().enumerate() {
+            assert_eq!(facts.arch as usize, place);
+            assert_eq!(Architecture::of(facts.oci), Some(facts.arch));
+        }
+    }
+
+    #[test]
     fn names_lead_back() {
-        for arch in Architecture::ALL {
+        for arch in Architecture::all() {
             assert_eq!(Architecture::named(arch.name()), Some(arch));
         }
     }

@@ -107,7 +107,7 @@ impl Listing {
             code::RETURN => format!("return {}", Action(k)),
             _ => {
                 let (yes, no) = (at + 1 + usize::from(jt), at + 1 + usize::from(jf));
-                let arch = Architecture::ALL.into_iter().find(|arch| arch.token() == k);
+                let arch = Architecture::all().find(|arch| arch.token() == k);
                 let is_section = known.loaded == Some(TOKEN) && code == code::JUMP_EQUAL;
                 self.reach(yes, if is_section { Known { arch, ..known } } else { known });
                 self.reach(no, known);
@@ -150,8 +150,7 @@ fn word(arch: Option<Architecture>, offset: u32) -> String {
 
 fn value(known: Known, k: u32) -> String {
     match known.loaded {
-        Some(TOKEN) => Architecture::ALL
-            .into_iter()
+        Some(TOKEN) => Architecture::all()
             .find(|arch| arch.token() == k)
             .map_or(format!("{k:#x}"), |arch| arch.name().into()),
         Some(NUMBER) => {

@@ -98,6 +98,10 @@ pub enum Verb {
     Update(Box<update::Update>),
     /// Print what a container uses, and when it runs out of memory
     Events(events::Events),
+    /// Write the processes of a container to an image
+    Checkpoint(Box<checkpoint::Checkpoint>),
+    /// Make a container from an image
+    Restore(Box<restore::Restore>),
     /// Write a config.json to start from
     Spec(spec::Spec),
     /// Print what berth can do as JSON
@@ -123,6 +127,8 @@ impl Verb {
             Self::Ps(verb) => verb.execute(host),
             Self::Update(verb) => verb.execute(host),
             Self::Events(verb) => verb.execute(host),
+            Self::Checkpoint(verb) => verb.execute(host),
+            Self::Restore(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
             Self::Features(verb) => verb.execute(),
             Self::Seccomp(verb) => verb.execute(),

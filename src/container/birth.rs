@@ -334,7 +334,7 @@ fn clone_into(
 }
 
 /// Removes what a failed birth has made. What remains, if anything, is said with the first error.
-fn undo(dir: &StateDir, record: &Record, init: Option<&Child>, error: Error) -> Error {
+pub(super) fn undo(dir: &StateDir, record: &Record, init: Option<&Child>, error: Error) -> Error {
     let remove = || -> Result<()> {
         if let Some(init) = init {
             conversation::end(init)?;

@@ -87,23 +87,10 @@ fn compile(
     log::debug(|| {
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
-    let root = spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
-    let root = options.bundle.join(root);
-    let mut rootfs = rootfs::plan(
-        &rootfs::Request {
-            spec,
-            bundle: &options.bundle,
-            rootfs: &root,
-            cgroups: cgroup_view(&cgroup.record()),
-            user_namespace: namespaces.has(Kind::User),
-            cgroup_namespace: namespaces.creates(Kind::Cgroup),
-            network_namespace: namespaces.creates(Kind::Network),
-            mount_namespace: namespaces.has(Kind::Mount),
-            no_pivot: options.no_pivot,
-            uid_gid_of_root: (0, 0),
-        },
-        warnings,
-    )?;
+    let root = options.bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
+    let bundle = &options.bundle;
+    let mut rootfs =
+        self::rootfs(spec, bundle, &root, &cgroup.record(), &namespaces, options.no_pivot, warnings)?;
     rootfs.open_sources()?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let prestart = hooks.prestart().clone().unwrap_or_default();
@@ -132,6 +119,36 @@ fn compile(
         create_runtime,
         config: loaded.raw,
     })
+}
+
+/// The plan of the root filesystem; `cgroup` is what a mount of type `cgroup` shows.
+///
+/// # Errors
+/// A mount that makes no sense, or that berth does not do.
+pub(super) fn rootfs(
+    spec: &Spec,
+    bundle: &Path,
+    rootfs: &Path,
+    cgroup: &cgroups::Record,
+    namespaces: &namespaces::Plan,
+    no_pivot: bool,
+    warnings: &mut Vec<String>,
+) -> Result<rootfs::Plan> {
+    rootfs::plan(
+        &rootfs::Request {
+            spec,
+            bundle,
+            rootfs,
+            cgroups: cgroup_view(cgroup),
+            user_namespace: namespaces.has(Kind::User),
+            cgroup_namespace: namespaces.creates(Kind::Cgroup),
+            network_namespace: namespaces.creates(Kind::Network),
+            mount_namespace: namespaces.has(Kind::Mount),
+            no_pivot,
+            uid_gid_of_root: (0, 0),
+        },
+        warnings,
+    )
 }
 
 impl Planned {

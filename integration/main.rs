@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod devices;
 mod engines_bundles;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ("terminal", terminal::TESTS),
         ("exec", exec::TESTS),
         ("fds", fds::TESTS),
+        ("checkpoint", checkpoint::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
     ])

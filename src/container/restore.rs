@@ -1,8 +1,7 @@
 //! `restore`: a container whose processes CRIU makes from an image. All around them is made as for a new
 //! container: the claim on the id, the cgroup, the mount points.
 
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,9 +25,8 @@ use crate::error::{Call, Code, Context, Error, Result};
 use crate::hooks;
 use crate::init;
 use crate::log;
-use crate::namespaces::Kind;
+use crate::namespaces::{Kind, bring_up_loopback, in_new, in_that_of};
 use crate::security;
-use crate::sys::namespace::{setns, unshare};
 use crate::sys::process::{self, Child, pidfd_open};
 use crate::sys::procfs::Procfs;
 
@@ -125,14 +123,15 @@ impl Restoration<'_> {
         self.dir.write(&self.record)?;
         // From here on the record says what is ours.
         self.record.cgroup = cgroups::Record::none();
-        let rootfs = &self.planned.init.rootfs;
-        in_mount_namespace_of_our_own(|| rootfs.make_mount_points())?;
+        // Nothing that a restore mounts is ever seen on the host, or left there by a crash: both mount
+        // namespaces end with what is done in them.
+        in_new(Kind::Mount, || self.planned.init.rootfs.make_mount_points())?;
         let root = self.dir.path().join(ROOT);
         std::fs::DirBuilder::new().mode(0o711).create(&root).call(|| format!("mkdir({})", root.display()))?;
         // Our own directory: CRIU wants its path as the kernel has it, without symlinks.
         #[allow(clippy::disallowed_methods)]
         let root = root.canonicalize().call(|| format!("realpath({})", root.display()))?;
-        in_mount_namespace_of_our_own(|| {
+        in_new(Kind::Mount, || {
             self.planned.init.rootfs.bind_for_criu(&root)?;
             self.have_criu_restore(root.clone())
         })?;
@@ -268,7 +267,10 @@ impl Restoration<'_> {
         service.serve(criu::Kind::Restore, options, log, &mut |notification| {
             let Notification { script, pid, descriptor } = notification;
             match (script.as_str(), pid, descriptor) {
-                ("setup-namespaces", Some(pid), _) => self.run_runtime_hooks(pid),
+                ("setup-namespaces", Some(pid), _) => {
+                    self.set_up_network(Pid::from_raw(pid))?;
+                    self.run_runtime_hooks(pid)
+                }
                 ("post-restore", Some(pid), _) => self.note_init(Pid::from_raw(pid)),
                 ("orphan-pts-master", _, Some(master)) => self.hand_over(master, console_socket.take()),
                 _ => Ok(()),
@@ -278,6 +280,18 @@ impl Restoration<'_> {
             Some(_) => Ok(()),
             None => Err(Error::new(Code::Kernel, "criu has not said which process it restored")),
         }
+    }
+
+    /// CRIU makes a network namespace empty, and a connection is restored to addresses that are there.
+    fn set_up_network(&self, pid: Pid) -> Result<()> {
+        let init = &self.planned.init;
+        if !init.namespaces.creates(Kind::Network) {
+            return Ok(());
+        }
+        in_that_of(pid, Kind::Network, || {
+            bring_up_loopback()?;
+            init.process.security.write_network_sysctls(&Procfs::host()?)
+        })
     }
 
     /// In the runtime's namespaces, once the container's exist (as runc).
@@ -341,20 +355,6 @@ impl Restoration<'_> {
         }
         Ok(status)
     }
-}
-
-/// Does `work` in a new mount namespace, whose mounts end with it: nothing that a restore mounts is ever
-/// seen on the host, or left there by a crash.
-fn in_mount_namespace_of_our_own<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let path = "/proc/self/ns/mnt";
-    let original = File::open(path).call(|| format!("open({path})"))?;
-    unshare(Kind::Mount.flag()).call(|| "unshare(NEWNS)".into())?;
-    let result = work();
-    let back = setns(original.as_fd(), Kind::Mount.flag())
-        .call(|| format!("setns({})", original.as_raw_fd()))
-        .context("go back to the runtime's mount namespace");
-    let done = result?;
-    back.map(|()| done)
 }
 
 /// The cgroups of a process as CRIU is told them: controller and path, from `/proc/PID/cgroup`.

@@ -71,11 +71,17 @@ fn count(path: &str) {
     for number in 0_u64.. {
         if path.is_empty() {
             println!("{number}");
-        } else if let Err(error) = fs::write(path, number.to_string()) {
+        } else if let Err(error) = replace(path, number) {
             eprintln!("payload: count {path}: {error}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// In one step: whoever reads, or stops us, finds a whole number at any time.
+fn replace(path: &str, number: u64) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(format!("{number:010}").as_bytes())
 }
 
 /// `serve:PORT`: listens on the loopback interface and gives back what each caller sends.
@@ -105,7 +111,7 @@ fn converse(path: &str) {
             one.write_all(&number.to_le_bytes())?;
             let mut arrived = [0; 8];
             other.read_exact(&mut arrived)?;
-            fs::write(path, u64::from_le_bytes(arrived).to_string())?;
+            replace(path, u64::from_le_bytes(arrived))?;
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())

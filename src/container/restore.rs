@@ -151,14 +151,16 @@ impl Restoration<'_> {
         // In the mount namespace that CRIU is in: it mounts in the directory that it works in.
         let directories = self.options.image.open(false, LOG)?;
         let namespaces = self.external_namespaces()?;
-        let preserved: Vec<_> = (0..self.planned.init.process.preserve_fds)
-            .filter_map(|number| process::inherited(FIRST_DESCRIPTOR + i32::try_from(number).ok()?))
-            .collect();
         let mut options = self.request(root, &directories)?;
-        for ((key, _), number) in namespaces.iter().zip(FIRST_DESCRIPTOR..) {
-            let number = number + i32::try_from(preserved.len()).unwrap_or(0);
-            options.inherited.push(((*key).to_owned(), number));
-        }
+        let end = usize::try_from(self.planned.init.process.first_private_descriptor()).unwrap_or(3);
+        // Copies, above the stdio of CRIU's own: it closes what it is given, and has other uses for its stdin.
+        let given = self.descriptors.inherited(end).into_iter().filter_map(|(name, number)| {
+            let descriptor = process::inherited(number)?;
+            Some((name, descriptor))
+        });
+        let namespaces = namespaces.iter().map(|(name, fd)| ((*name).to_owned(), fd.as_fd()));
+        let (names, descriptors): (Vec<_>, Vec<_>) = given.chain(namespaces).unzip();
+        options.inherited = names.into_iter().zip(FIRST_DESCRIPTOR..).collect();
         let keyring = self.planned.init.process.keyring.clone();
         let label = self.planned.init.process.security.selinux_label.clone();
         let user_namespace = self.planned.init.namespaces.has(Kind::User);
@@ -172,14 +174,8 @@ impl Restoration<'_> {
                 None => Ok(()),
             }
         };
-        let service = Service::start(&Surroundings {
-            own_stdio: true,
-            descriptors: preserved
-                .into_iter()
-                .chain(namespaces.iter().map(|(_, file)| file.as_fd()))
-                .collect(),
-            prepare: Some(&prepare),
-        })?;
+        let service =
+            Service::start(&Surroundings { own_stdio: true, descriptors, prepare: Some(&prepare) })?;
         let placed = self.place(&cgroup, service.pid())?;
         options.cgroup_roots = cgroup_roots(service.pid())?;
         self.serve(service, &options, directories.log(), &mut console_socket)?;
@@ -237,8 +233,6 @@ impl Restoration<'_> {
                 kind => options.joined.push((kind.proc_name(), join.path.clone())),
             }
         }
-        let end = usize::try_from(self.planned.init.process.first_private_descriptor()).unwrap_or(3);
-        options.inherited = self.descriptors.inherited(end);
         Ok(options)
     }
 

@@ -617,7 +617,13 @@ fn lazy_pages() {
     let restored = bundle.set("/linux/cgroupsPath", elsewhere).container();
     let mut command = restored.command("restore", &["--detach", "--lazy-pages"]);
     command.arg("--image-path").arg(&case.image).arg("--work-path").arg(&case.image).env("PATH", path());
-    command.done().ok();
+    let done = command.done();
+    if !done.status.success() {
+        let served = running.wait();
+        let why = "page-pipe: splice: -1: Bad file descriptor";
+        require!(!served.stderr().contains(why), "CRIU's page server does not work on this kernel: {why}");
+        panic!("{}\n{}", done.describe(), served.describe());
+    }
     case.await_more(counted);
     running.wait().ok();
     pages.wait().ok();

@@ -1,118 +1,22 @@
 //! checkpoint and restore, by CRIU.
 
 use crate::harness::bundle::{host_payload, set};
-use crate::harness::program::{self, Bounded, Running, await_condition, directory, patience, root};
+use crate::harness::checkpoint::{Case, path, require_criu};
+use crate::harness::program::{self, Bounded, Running, await_condition, directory, patience};
 use crate::harness::terminal::{ConsoleSocket, Terminal, pty};
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 tests! {
-    counting_process, leave_running, paused_container, tcp_listener, established_connection, configuration_by_annotation, terminal,
-    terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors, network_namespace_by_path,
-    hooks, what_protects_the_host_is_there_again, limits_are_there_again, volumes_with_mounts_below, containerds_command_lines,
-    podmans_probes, lazy_pages, states_in_which_there_is_nothing_to_write, wrong_flags, criu_is_missing, failed_dump_names_its_cause,
-    failed_restore_leaves_nothing, destination_behind_a_symlink, destination_that_ends_criu_s_key, link_in_the_place_of_a_mount_point,
-}
-
-/// Where `integration/dependencies` puts a CRIU for kernels that are too new for Debian's; else $PATH.
-fn path() -> String {
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/criu");
-    format!("{own}:{}", std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".into()))
-}
-
-/// Skips where CRIU does not work, by its own words.
-fn require_criu() {
-    let check = Command::new("criu").arg("check").env("PATH", path()).output();
-    let reason = match &check {
-        Ok(output) if output.status.success() => return,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => error.to_string(),
-    };
-    let told: Vec<&str> = reason.lines().filter(|line| !line.trim().is_empty()).collect();
-    skip(format!("criu does not work here: {}", told.join("; ")));
-}
-
-/// A container with a volume at /vol, and the directory of its image.
-struct Case {
-    container: Container,
-    volume: PathBuf,
-    image: PathBuf,
-}
-
-impl Case {
-    fn new(bundle: Bundle) -> Self {
-        require_criu();
-        let volume = bundle.path.join("volume");
-        fs::create_dir(&volume).expect("volume");
-        let image = bundle.path.join("image");
-        let container = bundle.bind(&volume, "/vol", &["bind"]).container();
-        Self { container, volume, image }
-    }
-
-    fn counting() -> Self {
-        Self::new(Bundle::new().steps(&["count:/vol/count"]))
-    }
-
-    fn checkpoint(&self, flags: &[&str]) -> Done {
-        let mut command = self.container.verb("checkpoint", flags, &[]);
-        command.arg("--image-path").arg(&self.image).env("PATH", path());
-        command.done()
-    }
-
-    fn restore_command(&self, flags: &[&str]) -> Command {
-        let mut command = self.container.command("restore", flags);
-        command.arg("--image-path").arg(&self.image).arg("--pid-file").arg(self.container.pid_file());
-        command.env("PATH", path());
-        command
-    }
-
-    fn restore(&self, flags: &[&str]) -> Done {
-        let mut all = vec!["--detach"];
-        all.extend(flags);
-        self.restore_command(&all).done()
-    }
-
-    fn count(&self) -> u64 {
-        let text = fs::read_to_string(self.volume.join("count")).unwrap_or_default();
-        text.parse().unwrap_or(0)
-    }
-
-    /// The number grows above `than`.
-    #[track_caller]
-    fn await_more(&self, than: u64) {
-        assert!(
-            await_condition(|| self.count() > than),
-            "the count stays at {} ({than} before)",
-            self.count()
-        );
-    }
-
-    /// Started and counting.
-    #[track_caller]
-    fn up(&mut self) {
-        self.container.up();
-        self.await_more(2);
-    }
-
-    #[track_caller]
-    fn is_gone(&self) {
-        self.container.verb("state", &[], &[]).done().fails("does not exist");
-    }
-
-    /// Runs, with the pid of the pid file, and `exec` gets in.
-    #[track_caller]
-    fn is_running(&self) {
-        let state = self.container.state();
-        assert_eq!(state["status"], "running", "{state}");
-        assert_eq!(state["pid"], self.container.pid(), "{state}");
-        let exec = self.container.verb("exec", &[], &["/bin/payload", "echo:inside"]).done().ok();
-        assert_eq!(exec.stdout(), "inside\n");
-    }
+    counting_process, leave_running, paused_container, tcp_listener, established_connection, configuration_by_annotation,
+    terminal, terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors,
+    network_namespace_by_path, hooks, what_protects_the_host_is_there_again, limits_are_there_again,
+    volumes_with_mounts_below, containerds_command_lines, podmans_probes, lazy_pages,
 }
 
 fn counting_process() {
@@ -629,112 +533,4 @@ fn lazy_pages() {
     pages.wait().ok();
     case.is_gone();
     assert_eq!(restored.status(), "running");
-}
-
-fn states_in_which_there_is_nothing_to_write() {
-    let mut case = Case::counting();
-    case.container.create();
-    case.checkpoint(&[]).fails("cannot be checkpointed in created state");
-    case.container.start();
-    case.container.kill("KILL");
-    case.container.await_status("stopped");
-    case.checkpoint(&[]).fails("cannot be checkpointed in stopped state");
-    program::berth(&["checkpoint", "nobody"]).done().fails("container does not exist: nobody");
-}
-
-fn wrong_flags() {
-    let mut case = Case::counting();
-    case.up();
-    case.checkpoint(&["--parent-path", "/tmp"]).fails("--parent-path must be relative");
-    case.checkpoint(&["--parent-path", "nowhere"]).fails("invalid --parent-path");
-    case.checkpoint(&["--empty-ns", "pid"]).fails("is not supported");
-    case.checkpoint(&["--page-server", "nowhere"]).fails("--page-server ADDRESS:PORT");
-    case.checkpoint(&["--manage-cgroups-mode", "hard"]).fails("manage-cgroups-mode");
-    case.checkpoint(&["--lazy-pages", "--status-fd", "77"]).fails("invalid --status-fd argument 77");
-    case.is_running();
-    let nowhere = case.restore(&[]);
-    // The id is in use, whatever else is wrong.
-    assert_eq!(nowhere.code(), 1);
-    case.is_running();
-    case.container.finish();
-    case.restore(&[]).fails("read the image (--image-path)");
-    case.is_gone();
-}
-
-fn criu_is_missing() {
-    let mut case = Case::counting();
-    case.up();
-    let mut command = case.container.verb("checkpoint", &[], &[]);
-    command.arg("--image-path").arg(&case.image).env("PATH", "/nowhere");
-    command.done().fails("criu is not in $PATH");
-    case.is_running();
-}
-
-/// A file of the host that no image holds: CRIU's own words and its log are named, and the container lives.
-fn failed_dump_names_its_cause() {
-    let bundle = Bundle::new().capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);
-    let mut case = Case::new(bundle.steps(&["converse:/vol/count"]));
-    case.up();
-    let done = case.checkpoint(&[]).fails("criu dump: ");
-    let log = case.image.join("dump.log");
-    assert!(done.stderr().contains(&format!("its log is {}", log.display())), "{}", done.describe());
-    assert!(log.exists());
-    case.is_running();
-}
-
-fn failed_restore_leaves_nothing() {
-    let mut case = Case::counting();
-    case.up();
-    case.checkpoint(&[]).ok();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let pages = case.image.join("pagemap-1.img");
-    fs::rename(&pages, case.image.join("elsewhere")).expect("rename");
-    let done = case.restore(&[]).fails("criu restore: ");
-    assert!(done.stderr().contains("restore.log"), "{}", done.describe());
-    case.is_gone();
-    assert!(!root().join(&case.container.id).exists());
-    assert_eq!(fs::read_to_string("/proc/self/mountinfo").expect("mountinfo"), mounts);
-    assert!(host::cgroups_with(&case.container.bundle.cgroup_path()).is_empty());
-    fs::rename(case.image.join("elsewhere"), &pages).expect("rename");
-    case.restore(&[]).ok();
-    case.is_running();
-}
-
-/// CVE-2026-119101: by a symlink of the image the name of one mount would stand for another.
-fn destination_behind_a_symlink() {
-    let bundle = Bundle::new().steps(&["count:/vol/count"]);
-    std::os::unix::fs::symlink("/tmp", bundle.rootfs().join("link")).expect("link");
-    let other = bundle.path.join("other");
-    fs::create_dir(&other).expect("other");
-    let mut case = Case::new(bundle.bind(&other, "/link/inside", &["bind"]));
-    case.up();
-    case.checkpoint(&[]).fails("/link/inside");
-    case.await_more(case.count());
-}
-
-/// `]:` ends the key in the words that CRIU makes of a mount (CVE-2026-119101).
-fn destination_that_ends_criu_s_key() {
-    let bundle = Bundle::new().steps(&["count:/vol/count"]);
-    let other = bundle.path.join("other");
-    fs::create_dir(&other).expect("other");
-    let mut case = Case::new(bundle.bind(&other, "/x]:/vol", &["bind"]));
-    case.up();
-    case.checkpoint(&[]).fails("]:");
-    case.await_more(case.count());
-}
-
-/// CVE-2026-115520: between dump and restore the image gets a symlink where a mount point was.
-fn link_in_the_place_of_a_mount_point() {
-    let mut case = Case::counting();
-    case.up();
-    case.checkpoint(&[]).ok();
-    let target = directory().join("of the host");
-    fs::create_dir(&target).expect("target");
-    let point = case.container.bundle.rootfs().join("vol");
-    fs::remove_dir(&point).expect("the mount point");
-    std::os::unix::fs::symlink(&target, &point).expect("link");
-    let done = case.restore(&[]).fails("/vol");
-    assert!(done.stderr().contains("symlink"), "{}", done.describe());
-    case.is_gone();
-    assert_eq!(fs::read_dir(&target).expect("target").count(), 0, "the host's directory was touched");
 }

@@ -6,6 +6,7 @@
 mod capabilities;
 mod cgroups;
 mod checkpoint;
+mod checkpoint_errors;
 mod cli;
 mod devices;
 mod engines_bundles;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         ("exec", exec::TESTS),
         ("fds", fds::TESTS),
         ("checkpoint", checkpoint::TESTS),
+        ("checkpoint_errors", checkpoint_errors::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
     ])

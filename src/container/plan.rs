@@ -17,7 +17,7 @@ use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::sys::beside::NewNetwork;
 use crate::sys::{process, tty};
-use crate::{cgroups, log, rootfs, seccomp, security, spec};
+use crate::{cgroups, hooks, log, rootfs, seccomp, security, spec};
 
 /// All that a birth needs.
 pub struct Planned {
@@ -152,6 +152,18 @@ pub(super) fn rootfs(
 }
 
 impl Planned {
+    /// Runs the hooks of the runtime's namespaces that come before the container's program; `state` is what
+    /// they read.
+    ///
+    /// # Errors
+    /// That of the first hook that fails.
+    pub fn run_runtime_hooks(&self, state: &[u8]) -> Result<()> {
+        let setting = hooks::Setting::captured(state);
+        let prestart = self.prestart.iter().map(|hook| (hooks::Kind::Prestart, hook));
+        let create_runtime = self.create_runtime.iter().map(|hook| (hooks::Kind::CreateRuntime, hook));
+        prestart.chain(create_runtime).try_for_each(|(kind, hook)| hooks::run(kind, hook, &setting))
+    }
+
     /// What `state.json` says before anything is made.
     pub fn record(&self, id: &str) -> Record {
         let state = &self.init.state;

@@ -22,7 +22,6 @@ use crate::criu::{
     self, ExternalMount, FIRST_DESCRIPTOR, Notification, Options, Service, Surroundings, Switch,
 };
 use crate::error::{Call, Code, Context, Error, Result};
-use crate::hooks;
 use crate::init;
 use crate::log;
 use crate::namespaces::{Kind, bring_up_loopback, in_new, in_that_of};
@@ -294,14 +293,7 @@ impl Restoration<'_> {
             return Ok(());
         }
         let state = self.record.oci_state("creating", pid).to_json()?;
-        let setting = hooks::Setting::captured(&state);
-        for hook in &self.planned.prestart {
-            hooks::run(hooks::Kind::Prestart, hook, &setting)?;
-        }
-        for hook in &self.planned.create_runtime {
-            hooks::run(hooks::Kind::CreateRuntime, hook, &setting)?;
-        }
-        Ok(())
+        self.planned.run_runtime_hooks(&state)
     }
 
     /// The processes are there and do not run yet: the time to write them down and to tell the engine.

@@ -60,10 +60,10 @@ impl Restore {
             image: self.image.options()?,
             create: CreateOptions {
                 bundle: absolute(&self.bundle)?,
-                console_socket: self.console_socket.clone(),
-                pidfd_socket: None,
-                // Written in another mount namespace, whose working directory may be elsewhere.
+                // Both are used in another mount namespace, where the working directory is not the caller's.
+                console_socket: self.console_socket.as_deref().map(absolute).transpose()?,
                 pid_file: self.pid_file.as_deref().map(absolute).transpose()?,
+                pidfd_socket: None,
                 no_pivot: self.no_pivot,
                 no_new_keyring: self.no_new_keyring,
                 preserve_fds: self.preserve_fds,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use oci_spec::runtime::Spec;
 
-use super::image::{Directories, ImageOptions, external_namespace_key};
+use super::image::{ImageOptions, external_namespace_key};
 use super::state::{Record, StateDir};
 use super::status::{self, Status};
 use super::stdio::Descriptors;
@@ -80,7 +80,8 @@ fn write_image(dir: &StateDir, record: &Record, options: &CheckpointOptions) -> 
     let version = criu::version()?;
     log::debug(|| format!("criu {version}, {seen:?}"));
     criu::require(Features { memory_tracking: options.pre_dump, lazy_pages: options.image.lazy_pages })?;
-    let (kind, request) = plan(options, &directories, record, &seen)?;
+    let common = options.image.criu(&directories, &record.annotations);
+    let (kind, request) = plan(options, common, &record.rootfs, &seen)?;
     if !options.pre_dump {
         seen.descriptors.write(&options.image.path)?;
     }
@@ -143,21 +144,21 @@ impl Seen {
     }
 }
 
-/// The request. Pure.
+/// The request; `common` is what a restore would be asked too. Pure.
 fn plan(
     flags: &CheckpointOptions,
-    directories: &Directories,
-    record: &Record,
+    common: Options,
+    rootfs: &Path,
     seen: &Seen,
 ) -> Result<(criu::Kind, Options)> {
     let mut options = Options {
         log_file: LOG,
         pid: Some(seen.pid),
-        root: record.rootfs.clone(),
+        root: rootfs.to_owned(),
         freeze_cgroup: seen.freezer.clone(),
         parent: flags.parent.clone(),
         page_server: flags.page_server.clone(),
-        ..flags.image.criu(directories, &record.annotations)
+        ..common
     };
     options.set(Switch::LeaveRunning, flags.leave_running);
     options.set(Switch::TcpSkipInFlight, flags.tcp_skip_in_flight);
@@ -201,5 +202,67 @@ fn writable(number: i32) -> Result<BorrowedFd<'static>> {
     match OFlag::from_bits_retain(flags) & OFlag::O_ACCMODE == OFlag::O_RDONLY {
         true => Err(invalid("not writable")),
         false => Ok(fd),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen() -> Seen {
+        let external = |path: &str| rootfs::External { destination: path.into(), source: "/host".into() };
+        Seen {
+            pid: 42,
+            externals: vec![external("/etc/hosts"), external("/proc/keys")],
+            namespaces: vec![(Kind::Network, 7), (Kind::Pid, 8)],
+            freezer: Some("/sys/fs/cgroup/c".into()),
+            descriptors: Descriptors::default(),
+        }
+    }
+
+    fn planned(flags: &CheckpointOptions) -> (criu::Kind, Options) {
+        plan(flags, Options::default(), Path::new("/b/rootfs"), &seen()).unwrap()
+    }
+
+    #[test]
+    fn a_dump_names_what_is_not_the_containers() {
+        let (kind, options) = planned(&CheckpointOptions { leave_running: true, ..Default::default() });
+        assert_eq!(kind, criu::Kind::Dump);
+        assert_eq!((options.pid, options.root.as_path()), (Some(42), Path::new("/b/rootfs")));
+        assert_eq!(options.freeze_cgroup.as_deref(), Some(Path::new("/sys/fs/cgroup/c")));
+        assert_eq!(options.external, ["net[7]:extRootNetNS", "pid[8]:extRootPidNS"]);
+        // By the destination, and never by what is there on the host.
+        let names: Vec<_> = options.external_mounts.iter().map(|mount| (&mount.key, &mount.value)).collect();
+        assert!(names.iter().all(|(key, value)| key == value));
+        assert_eq!(names.len(), 2);
+        assert_eq!(options.switches, [Switch::LeaveRunning]);
+    }
+
+    #[test]
+    fn a_chain_tracks_memory_and_a_pre_dump_has_no_mounts() {
+        let (kind, options) = planned(&CheckpointOptions { pre_dump: true, ..Default::default() });
+        assert_eq!(kind, criu::Kind::PreDump);
+        assert_eq!(options.switches, [Switch::TrackMemory]);
+        assert!(options.external_mounts.is_empty());
+        let (kind, options) =
+            planned(&CheckpointOptions { parent: Some("../p".into()), ..Default::default() });
+        assert_eq!((kind, options.parent), (criu::Kind::Dump, Some("../p".into())));
+        assert_eq!(options.switches, [Switch::TrackMemory]);
+    }
+
+    #[test]
+    fn a_destination_that_could_stand_for_another_is_refused() {
+        let mut seen = seen();
+        seen.externals[0].destination = "/x]:/etc".into();
+        assert!(plan(&CheckpointOptions::default(), Options::default(), Path::new("/r"), &seen).is_err());
+    }
+
+    #[test]
+    fn parents_are_below_the_image() {
+        assert!(check_parent(Path::new("/"), None).is_ok());
+        assert!(check_parent(Path::new("/"), Some(Path::new("tmp"))).is_ok());
+        for bad in ["/tmp", "nowhere", "etc/passwd"] {
+            assert!(check_parent(Path::new("/"), Some(Path::new(bad))).is_err(), "{bad}");
+        }
     }
 }

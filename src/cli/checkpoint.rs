@@ -96,7 +96,7 @@ impl From<CgroupsMode> for criu::CgroupsMode {
     }
 }
 
-/// `berth checkpoint`
+/// Write the processes of a container to an image
 #[derive(Clone, Debug, Args)]
 pub struct Checkpoint {
     /// The image.

@@ -11,7 +11,7 @@ use crate::container::create::CreateOptions;
 use crate::container::restore::{RestoreOptions, restore};
 use crate::error::Result;
 
-/// `berth restore`
+/// Make a container from an image
 #[derive(Clone, Debug, Args)]
 pub struct Restore {
     /// The image.

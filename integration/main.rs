@@ -5,6 +5,8 @@
 
 mod capabilities;
 mod cgroups;
+mod checkpoint;
+mod checkpoint_errors;
 mod cli;
 mod devices;
 mod engines_bundles;
@@ -65,6 +67,8 @@ fn main() -> ExitCode {
         ("terminal", terminal::TESTS),
         ("exec", exec::TESTS),
         ("fds", fds::TESTS),
+        ("checkpoint", checkpoint::TESTS),
+        ("checkpoint_errors", checkpoint_errors::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
     ])

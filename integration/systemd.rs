@@ -1,5 +1,6 @@
 //! The systemd driver: a container is a transient scope. Needs a host that systemd runs.
 
+use crate::harness::checkpoint::{path as criu_path, require_criu};
 use crate::harness::host::{control, is_v2};
 use crate::harness::program::{Bounded, Done, berth};
 use crate::harness::*;
@@ -9,6 +10,7 @@ use std::process::Command;
 tests! {
     a_scope_has_the_limits, update_and_pause_in_a_scope, the_cgroup_namespace_begins_at_the_scope,
     a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
+    a_restored_container_has_a_scope,
 }
 
 fn needs_systemd() {
@@ -129,4 +131,30 @@ fn properties_come_by_annotation() {
     let container = scoped(Bundle::new().set("/annotations", annotations).steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     assert_eq!(show(&container, "TimeoutStopUSec"), "3s");
+}
+
+fn a_restored_container_has_a_scope() {
+    needs_systemd();
+    require_criu();
+    let container = scoped(limited().steps(&["sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    container.verb("start", &[], &[]).done().ok();
+    let image = container.bundle.path.join("image");
+    let mut command = container.verb("checkpoint", &[], &[]);
+    command.arg("--image-path").arg(&image).env("PATH", criu_path());
+    command.done().ok();
+    let mut command = berth(&["--systemd-cgroup", "restore", "--detach", "--bundle"]);
+    command
+        .arg(&container.bundle.path)
+        .arg("--pid-file")
+        .arg(container.pid_file())
+        .arg("--image-path")
+        .arg(&image);
+    command.arg(&container.id).env("PATH", criu_path());
+    command.done().ok();
+    let table = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    assert!(table.lines().any(|line| line.ends_with(&cgroup(&container))), "{table}");
+    assert_eq!(control("pids", &cgroup(&container), "pids.max", "pids.max"), "50");
+    assert_eq!(show(&container, "ActiveState"), "active");
+    container.finish();
 }

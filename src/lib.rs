@@ -10,6 +10,7 @@
 pub mod cgroups;
 pub mod cli;
 pub mod container;
+pub mod criu;
 pub mod error;
 pub mod hooks;
 pub mod init;

@@ -1,6 +1,7 @@
 //! What the tests stand on: bundles, containers, a view of the host, and the runner.
 
 pub mod bundle;
+pub mod checkpoint;
 pub mod container;
 pub mod host;
 pub mod program;

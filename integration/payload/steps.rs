@@ -6,6 +6,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -22,6 +23,9 @@ pub fn run(steps: &[String]) -> ExitCode {
             "complain" => eprintln!("{operand}"),
             "cat" => copy_stdin(),
             "sleep" => std::thread::sleep(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
+            "count" => count(operand),
+            "serve" => serve(operand),
+            "converse" => converse(operand),
             "spin" => spin(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
             "exit" => return ExitCode::from(operand.parse::<u8>().unwrap_or(125)),
             "background" => background(operand),
@@ -59,6 +63,61 @@ fn copy_stdin() {
         if stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush()).is_err() {
             return;
         }
+    }
+}
+
+/// `count:PATH`: for ever writes a growing number to a file, or to stdout without a path.
+fn count(path: &str) {
+    for number in 0_u64.. {
+        if path.is_empty() {
+            println!("{number}");
+        } else if let Err(error) = replace(path, number) {
+            eprintln!("payload: count {path}: {error}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// In one step: whoever reads, or stops us, finds a whole number at any time.
+fn replace(path: &str, number: u64) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(format!("{number:010}").as_bytes())
+}
+
+/// `serve:PORT`: listens on the loopback interface and gives back what each caller sends.
+fn serve(port: &str) {
+    let serve = || -> std::io::Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap_or(0)))?;
+        println!("serving");
+        loop {
+            let (mut reader, _) = listener.accept()?;
+            let mut writer = reader.try_clone()?;
+            std::io::copy(&mut reader, &mut writer)?;
+        }
+    };
+    if let Err(error) = serve() {
+        eprintln!("payload: serve {port}: {error}");
+    }
+}
+
+/// `converse:PATH`: a connection to itself, over which growing numbers go; those that arrive are written to
+/// a file.
+fn converse(path: &str) {
+    let converse = || -> std::io::Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let mut one = TcpStream::connect(listener.local_addr()?)?;
+        let (mut other, _) = listener.accept()?;
+        for number in 0_u64.. {
+            one.write_all(&number.to_le_bytes())?;
+            let mut arrived = [0; 8];
+            other.read_exact(&mut arrived)?;
+            replace(path, u64::from_le_bytes(arrived))?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    };
+    if let Err(error) = converse() {
+        eprintln!("payload: converse: {error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stops and continues all processes of a container: `cgroup.freeze` (v2, Linux 5.2), the freezer (v1).
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -40,6 +41,11 @@ impl Record {
     /// Lets all processes go on.
     pub fn thaw(&self) -> Result<()> {
         self.set_frozen(false).context("thaw the container")
+    }
+
+    /// The directory whose freezer stops the container's processes; [`None`] without one.
+    pub fn freezer_path(&self) -> Option<PathBuf> {
+        self.freezer().map(|(directory, _)| directory.host_path())
     }
 
     /// The directory and file that hold the state.

@@ -98,6 +98,10 @@ pub enum Verb {
     Update(Box<update::Update>),
     /// Print what a container uses, and when it runs out of memory
     Events(events::Events),
+    /// Write the processes of a container to an image
+    Checkpoint(Box<checkpoint::Checkpoint>),
+    /// Make a container from an image
+    Restore(Box<restore::Restore>),
     /// Write a config.json to start from
     Spec(spec::Spec),
     /// Print what berth can do as JSON
@@ -123,6 +127,8 @@ impl Verb {
             Self::Ps(verb) => verb.execute(host),
             Self::Update(verb) => verb.execute(host),
             Self::Events(verb) => verb.execute(host),
+            Self::Checkpoint(verb) => verb.execute(host),
+            Self::Restore(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
             Self::Features(verb) => verb.execute(),
             Self::Seccomp(verb) => verb.execute(),
@@ -330,12 +336,14 @@ mod tests {
         parse_later::<checkpoint::Checkpoint>(
             "--image-path /i --work-path /w --parent-path ../p --leave-running --tcp-established --ext-unix-sk \
              --shell-job --lazy-pages --status-fd 3 --page-server 1.2.3.4:5 --file-locks --pre-dump \
-             --manage-cgroups-mode soft --empty-ns network --auto-dedup --tcp-close x",
+             --manage-cgroups-mode soft --empty-ns network --auto-dedup --tcp-close --tcp-skip-in-flight \
+             --link-remap x",
         );
         parse_later::<restore::Restore>(
             "--console-socket /s --image-path /i --work-path /w --tcp-established --ext-unix-sk --shell-job \
              --file-locks --manage-cgroups-mode strict -b /b -d --pid-file /p --no-subreaper --no-pivot \
-             --empty-ns network --auto-dedup --lazy-pages --lsm-profile apparmor:x --lsm-mount-context c x",
+             --empty-ns network --auto-dedup --lazy-pages --lsm-profile apparmor:x --lsm-mount-context c \
+             --preserve-fds 1 --no-new-keyring x",
         );
         parse_later::<pause::Pause>("x");
         parse_later::<pause::Resume>("x");

@@ -15,7 +15,6 @@ use super::state::{Lock, Record, StateDir};
 use super::{Host, delete, foreground, notify_engine};
 use crate::cgroups::{self, Cgroup, Driver};
 use crate::error::{Code, Context, Error, Result};
-use crate::hooks;
 use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
 use crate::namespaces::{self, Kind};
@@ -276,14 +275,7 @@ impl Birth<'_> {
         self.note_init()?;
         let pid = self.record.init.map_or(0, |init| init.pid);
         let state = self.record.oci_state("creating", pid).to_json()?;
-        let setting = hooks::Setting::captured(&state);
-        for hook in &self.planned.prestart {
-            hooks::run(hooks::Kind::Prestart, hook, &setting)?;
-        }
-        for hook in &self.planned.create_runtime {
-            hooks::run(hooks::Kind::CreateRuntime, hook, &setting)?;
-        }
-        Ok(())
+        self.planned.run_runtime_hooks(&state)
     }
 
     fn note_init(&mut self) -> Result<()> {
@@ -337,7 +329,7 @@ fn clone_into(
 }
 
 /// Removes what a failed birth has made. What remains, if anything, is said with the first error.
-fn undo(dir: &StateDir, record: &Record, init: Option<&Child>, error: Error) -> Error {
+pub(super) fn undo(dir: &StateDir, record: &Record, init: Option<&Child>, error: Error) -> Error {
     let remove = || -> Result<()> {
         if let Some(init) = init {
             conversation::end(init)?;

@@ -4,6 +4,7 @@
 //! [`state`]; [`status`] asks the kernel what has become of a container.
 
 mod birth;
+pub mod checkpoint;
 mod conversation;
 pub mod create;
 mod delete;
@@ -13,14 +14,17 @@ mod features;
 mod foreground;
 mod freeze;
 mod identity;
+pub mod image;
 mod kill;
 mod notify_engine;
 mod plan;
 mod processes;
+pub mod restore;
 pub mod run;
 mod start;
 pub mod state;
 pub mod status;
+mod stdio;
 mod update;
 
 pub use delete::delete;

@@ -17,7 +17,7 @@ use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::sys::beside::NewNetwork;
 use crate::sys::{process, tty};
-use crate::{cgroups, log, rootfs, seccomp, security, spec};
+use crate::{cgroups, hooks, log, rootfs, seccomp, security, spec};
 
 /// All that a birth needs.
 pub struct Planned {
@@ -87,23 +87,10 @@ fn compile(
     log::debug(|| {
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
-    let root = spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
-    let root = options.bundle.join(root);
-    let mut rootfs = rootfs::plan(
-        &rootfs::Request {
-            spec,
-            bundle: &options.bundle,
-            rootfs: &root,
-            cgroups: cgroup_view(&cgroup.record()),
-            user_namespace: namespaces.has(Kind::User),
-            cgroup_namespace: namespaces.creates(Kind::Cgroup),
-            network_namespace: namespaces.creates(Kind::Network),
-            mount_namespace: namespaces.has(Kind::Mount),
-            no_pivot: options.no_pivot,
-            uid_gid_of_root: (0, 0),
-        },
-        warnings,
-    )?;
+    let root = options.bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
+    let bundle = &options.bundle;
+    let mut rootfs =
+        self::rootfs(spec, bundle, &root, &cgroup.record(), &namespaces, options.no_pivot, warnings)?;
     rootfs.open_sources()?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let prestart = hooks.prestart().clone().unwrap_or_default();
@@ -134,7 +121,49 @@ fn compile(
     })
 }
 
+/// The plan of the root filesystem; `cgroup` is what a mount of type `cgroup` shows.
+///
+/// # Errors
+/// A mount that makes no sense, or that berth does not do.
+pub(super) fn rootfs(
+    spec: &Spec,
+    bundle: &Path,
+    rootfs: &Path,
+    cgroup: &cgroups::Record,
+    namespaces: &namespaces::Plan,
+    no_pivot: bool,
+    warnings: &mut Vec<String>,
+) -> Result<rootfs::Plan> {
+    rootfs::plan(
+        &rootfs::Request {
+            spec,
+            bundle,
+            rootfs,
+            cgroups: cgroup_view(cgroup),
+            user_namespace: namespaces.has(Kind::User),
+            cgroup_namespace: namespaces.creates(Kind::Cgroup),
+            network_namespace: namespaces.creates(Kind::Network),
+            mount_namespace: namespaces.has(Kind::Mount),
+            no_pivot,
+            uid_gid_of_root: (0, 0),
+        },
+        warnings,
+    )
+}
+
 impl Planned {
+    /// Runs the hooks of the runtime's namespaces that come before the container's program; `state` is what
+    /// they read.
+    ///
+    /// # Errors
+    /// That of the first hook that fails.
+    pub fn run_runtime_hooks(&self, state: &[u8]) -> Result<()> {
+        let setting = hooks::Setting::captured(state);
+        let prestart = self.prestart.iter().map(|hook| (hooks::Kind::Prestart, hook));
+        let create_runtime = self.create_runtime.iter().map(|hook| (hooks::Kind::CreateRuntime, hook));
+        prestart.chain(create_runtime).try_for_each(|(kind, hook)| hooks::run(kind, hook, &setting))
+    }
+
     /// What `state.json` says before anything is made.
     pub fn record(&self, id: &str) -> Record {
         let state = &self.init.state;

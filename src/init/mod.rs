@@ -32,7 +32,7 @@ use cwd::Missing;
 use program::Program;
 use sync::{FromInit, FromParent, InitEnd};
 
-pub use user_process::{Terminal, UserProcess};
+pub use user_process::{Terminal, UserProcess, send_master};
 
 /// All that init does, finished before it exists.
 pub struct Plan {

@@ -11,12 +11,14 @@ mod kernel_tests;
 mod target;
 mod time;
 mod uts;
+mod visit;
 
 pub use idmap::{IdMap, write_id_maps};
 pub use join::{Joined, Opened, OriginalPid};
 pub use target::Target;
 pub use time::{OriginalTime, unshare_time};
 pub use uts::{set_domainname, set_hostname};
+pub use visit::{in_new, in_that_of};
 
 use std::path::{Path, PathBuf};
 
@@ -251,7 +253,7 @@ impl Plan {
     }
 }
 
-/// Brings `lo` up in the network namespace of the caller (init, in a new network namespace).
+/// Brings `lo` up in the network namespace of the caller, which is a new one.
 pub fn bring_up_loopback() -> Result<()> {
     sys::namespace::set_interface_up("lo")
         .call(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)".into())

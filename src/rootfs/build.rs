@@ -90,7 +90,7 @@ impl Plan {
 }
 
 /// The namespace's copies of the host's mounts no longer send mounts to the host.
-fn cut_off(propagation: u64) -> Result<()> {
+pub(super) fn cut_off(propagation: u64) -> Result<()> {
     let flags = MsFlags::from_bits_retain(propagation) | MsFlags::MS_REC;
     nix::mount::mount(None::<&Path>, "/", None::<&Path>, flags, None::<&Path>)
         .call(|| format!("mount(\"/\", propagation {propagation:#x}|MS_REC)"))

@@ -52,7 +52,7 @@ fn full_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo`.
-fn unescape(field: &str) -> std::ffi::OsString {
+pub(super) fn unescape(field: &str) -> std::ffi::OsString {
     use std::os::unix::ffi::OsStringExt;
     let bytes = field.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());

@@ -22,6 +22,7 @@ mod console;
 mod copyup;
 mod devices;
 mod enter;
+mod external;
 mod hostfs;
 mod idmap;
 mod inroot;
@@ -37,6 +38,7 @@ use oci_spec::runtime::Spec;
 
 pub use build::Root;
 pub use console::open_pty;
+pub use external::External;
 pub use options::mount_options;
 pub use plan::{Plan, plan};
 

@@ -86,11 +86,21 @@ impl Plan {
     /// may lead anywhere (CVE-2025-52881). After the namespaces are entered, before the capabilities
     /// are given up.
     pub fn write_sysctls(&self, procfs: &Procfs) -> Result<()> {
-        self.sysctls.iter().try_for_each(|sysctl| {
-            procfs
-                .write(format!("sys/{}", sysctl.path), &sysctl.value)
-                .with_context(|| format!("set the sysctl {:?}", sysctl.name))
-        })
+        self.sysctls.iter().try_for_each(|sysctl| sysctl.write(procfs))
+    }
+
+    /// Writes those of the network alone, in the network namespace of the caller.
+    pub fn write_network_sysctls(&self, procfs: &Procfs) -> Result<()> {
+        let mut of_network = self.sysctls.iter().filter(|sysctl| sysctl.path.starts_with("net/"));
+        of_network.try_for_each(|sysctl| sysctl.write(procfs))
+    }
+}
+
+impl Sysctl {
+    fn write(&self, procfs: &Procfs) -> Result<()> {
+        procfs
+            .write(format!("sys/{}", self.path), &self.value)
+            .with_context(|| format!("set the sysctl {:?}", self.name))
     }
 }
 

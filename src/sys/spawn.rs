@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, c_long};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 
 use super::cvt;
 use super::process::{self, Whom};
@@ -62,11 +62,16 @@ pub struct Spawn<'a> {
     pub stderr: Stream<'a>,
     /// Its working directory; the caller's when None.
     pub directory: Option<&'a Path>,
+    /// What it finds at 3 and above; all else is closed.
+    pub descriptors: Vec<BorrowedFd<'a>>,
+    /// Done in the child before the execve, with the descriptors still the caller's.
+    pub prepare: Option<&'a dyn Fn() -> Result<()>>,
 }
 
 /// A program that runs. Dropped without [`Child::wait`] it stays a zombie until its parent ends.
 #[must_use = "nobody else waits for it"]
 pub struct Child {
+    pid: Pid,
     pidfd: OwnedFd,
     captured: Option<File>,
 }
@@ -130,6 +135,8 @@ impl<'a> Spawn<'a> {
             stdout: Stream::Inherited,
             stderr: Stream::Inherited,
             directory: None,
+            descriptors: Vec::new(),
+            prepare: None,
         })
     }
 
@@ -145,10 +152,7 @@ impl<'a> Spawn<'a> {
         match unsafe { fork() }? {
             ForkResult::Child => {
                 drop(errno_in);
-                let errno = self.execute(captured.as_ref());
-                // Nobody is left to be told when the parent does not read this either.
-                File::from(errno_out).write_all(&(errno as i32).to_ne_bytes()).ok();
-                process::exit_now(127)
+                self.become_program(errno_out, captured.as_ref())
             }
             ForkResult::Parent { child } => {
                 drop(errno_out);
@@ -162,7 +166,7 @@ impl<'a> Spawn<'a> {
                     }
                 };
                 match failure(errno_in)? {
-                    None => Ok(Child { pidfd, captured }),
+                    None => Ok(Child { pid: child, pidfd, captured }),
                     Some(errno) => {
                         reap(pidfd.as_fd())?;
                         Err(errno)
@@ -172,9 +176,28 @@ impl<'a> Spawn<'a> {
         }
     }
 
+    fn become_program(&self, errno_out: OwnedFd, captured: Option<&File>) -> ! {
+        // Above the numbers that the program's own descriptors get.
+        let end = c_int::try_from(3 + self.descriptors.len()).unwrap_or(c_int::MAX);
+        let old = errno_out;
+        let (errno, errno_out) = match fcntl(&old, FcntlArg::F_DUPFD_CLOEXEC(end)) {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(copy) => (self.execute(captured), unsafe { OwnedFd::from_raw_fd(copy) }),
+            Err(errno) => (errno, old),
+        };
+        // Nobody is left to be told when the parent does not read this either.
+        File::from(errno_out).write_all(&(errno as i32).to_ne_bytes()).ok();
+        process::exit_now(127)
+    }
+
     /// The child's way to execve; returns only with what went wrong.
     fn execute(&self, captured: Option<&File>) -> Errno {
+        // Only errno fits through the pipe; the steps before execve hardly fail.
+        let errno = |error: Error| error.errno().unwrap_or(Errno::EIO);
         let prepare = || -> nix::Result<()> {
+            if let Some(prepare) = self.prepare {
+                prepare().map_err(errno)?;
+            }
             let null;
             let stdin = match self.stdin {
                 Some(fd) => fd,
@@ -188,13 +211,13 @@ impl<'a> Spawn<'a> {
                 Stream::To(fd) => fd.as_raw_fd(),
                 Stream::Captured => captured.map_or(own, AsRawFd::as_raw_fd),
             };
-            place_streams([stdin.as_raw_fd(), source(&self.stdout, 1), source(&self.stderr, 2)])?;
+            let streams = [stdin.as_raw_fd(), source(&self.stdout, 1), source(&self.stderr, 2)];
+            let more = self.descriptors.iter().map(AsRawFd::as_raw_fd);
+            let first_closed = place(&streams.into_iter().chain(more).collect::<Vec<_>>())?;
             if let Some(directory) = self.directory {
                 nix::unistd::chdir(directory)?;
             }
-            // Only errno fits through the pipe; the steps before execve hardly fail.
-            let errno = |error: Error| error.errno().unwrap_or(Errno::EIO);
-            process::cloexec_from(3)
+            process::cloexec_from(first_closed)
                 .and_then(|()| process::reset_signals())
                 // A hook of a berth that was killed would go on with a container that nobody makes.
                 .and_then(|()| process::set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL)))
@@ -218,24 +241,31 @@ fn failure(mut pipe: File) -> nix::Result<Option<Errno>> {
     Ok(<[u8; 4]>::try_from(errno.as_slice()).ok().map(|errno| Errno::from_raw(i32::from_ne_bytes(errno))))
 }
 
-/// Puts three descriptors at 0, 1 and 2, whichever numbers they have now.
-fn place_streams(sources: [c_int; 3]) -> nix::Result<()> {
-    // First all above 2, so that no dup2 overwrites a source that is still needed; CLOEXEC, so that
-    // only the copies at 0, 1 and 2 outlive the execve.
-    let mut copies = [0; 3];
-    for (copy, source) in copies.iter_mut().zip(sources) {
+/// Puts descriptors at 0, 1, 2 and so on, whichever numbers they have now; the number after the last.
+fn place(sources: &[c_int]) -> nix::Result<c_int> {
+    let end = c_int::try_from(sources.len()).map_err(|_| Errno::EMFILE)?;
+    // First all above, so that no dup2 overwrites a source that is still needed; CLOEXEC, so that only
+    // the copies at their places outlive the execve.
+    let mut copies = Vec::with_capacity(sources.len());
+    for source in sources {
         // SAFETY: all arguments are numbers; a bad descriptor is EBADF.
-        *copy = cvt(c_long::from(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, 3) }))?;
+        copies.push(cvt(c_long::from(unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, end) }))?);
     }
     for (target, copy) in (0..).zip(copies) {
         let copy = c_int::try_from(copy).map_err(|_| Errno::EBADF)?;
-        // SAFETY: this is the child right before its execve: no object of ours uses 0, 1 or 2 any more.
+        // SAFETY: this is the child right before its execve: no object of ours uses a number below `end`
+        // any more, but the pipe that tells of a failure, which is above (see `start`).
         cvt(c_long::from(unsafe { libc::dup2(copy, target) }))?;
     }
-    Ok(())
+    Ok(end)
 }
 
 impl Child {
+    /// Its pid, which is its own until [`Child::wait`] has reaped it.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Waits for the end and reaps. After `limit` the program is killed (SIGKILL) and reaped.
     pub fn wait(self, limit: Option<Duration>) -> nix::Result<Exit> {
         let ended = match self.poll_end(limit) {

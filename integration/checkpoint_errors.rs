@@ -1,0 +1,120 @@
+//! What checkpoint and restore refuse, and how they say why CRIU has failed.
+
+use crate::harness::checkpoint::Case;
+use crate::harness::program::{self, Bounded, directory, root};
+use crate::harness::*;
+use crate::tests;
+use std::fs;
+
+tests! {
+    states_in_which_there_is_nothing_to_write, wrong_flags, criu_is_missing, failed_dump_names_its_cause,
+    failed_restore_leaves_nothing, destination_behind_a_symlink, destination_that_ends_criu_s_key,
+    link_in_the_place_of_a_mount_point,
+}
+
+fn states_in_which_there_is_nothing_to_write() {
+    let mut case = Case::counting();
+    case.container.create();
+    case.checkpoint(&[]).fails("cannot be checkpointed in created state");
+    case.container.start();
+    case.container.kill("KILL");
+    case.container.await_status("stopped");
+    case.checkpoint(&[]).fails("cannot be checkpointed in stopped state");
+    program::berth(&["checkpoint", "nobody"]).done().fails("container does not exist: nobody");
+}
+
+fn wrong_flags() {
+    let mut case = Case::counting();
+    case.up();
+    case.checkpoint(&["--parent-path", "/tmp"]).fails("--parent-path must be relative");
+    case.checkpoint(&["--parent-path", "nowhere"]).fails("invalid --parent-path");
+    case.checkpoint(&["--empty-ns", "pid"]).fails("is not supported");
+    case.checkpoint(&["--page-server", "nowhere"]).fails("--page-server ADDRESS:PORT");
+    case.checkpoint(&["--manage-cgroups-mode", "hard"]).fails("manage-cgroups-mode");
+    case.checkpoint(&["--lazy-pages", "--status-fd", "77"]).fails("invalid --status-fd argument 77");
+    case.is_running();
+    let nowhere = case.restore(&[]);
+    // The id is in use, whatever else is wrong.
+    assert_eq!(nowhere.code(), 1);
+    case.is_running();
+    case.container.finish();
+    case.restore(&[]).fails("read the image (--image-path)");
+    case.is_gone();
+}
+
+fn criu_is_missing() {
+    let mut case = Case::counting();
+    case.up();
+    let mut command = case.container.verb("checkpoint", &[], &[]);
+    command.arg("--image-path").arg(&case.image).env("PATH", "/nowhere");
+    command.done().fails("criu is not in $PATH");
+    case.is_running();
+}
+
+/// A file of the host that no image holds: CRIU's own words and its log are named, and the container lives.
+fn failed_dump_names_its_cause() {
+    let bundle = Bundle::new().capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);
+    let mut case = Case::new(bundle.steps(&["converse:/vol/count"]));
+    case.up();
+    let done = case.checkpoint(&[]).fails("criu dump: ");
+    let log = case.image.join("dump.log");
+    assert!(done.stderr().contains(&format!("its log is {}", log.display())), "{}", done.describe());
+    assert!(log.exists());
+    case.is_running();
+}
+
+fn failed_restore_leaves_nothing() {
+    let mut case = Case::counting();
+    case.up();
+    case.checkpoint(&[]).ok();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let pages = case.image.join("pagemap-1.img");
+    fs::rename(&pages, case.image.join("elsewhere")).expect("rename");
+    let done = case.restore(&[]).fails("criu restore: ");
+    assert!(done.stderr().contains("restore.log"), "{}", done.describe());
+    case.is_gone();
+    assert!(!root().join(&case.container.id).exists());
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").expect("mountinfo"), mounts);
+    assert!(host::cgroups_with(&case.container.bundle.cgroup_path()).is_empty());
+    fs::rename(case.image.join("elsewhere"), &pages).expect("rename");
+    case.restore(&[]).ok();
+    case.is_running();
+}
+
+/// The container counts, with a further volume at `destination`; its checkpoint is refused and it goes on.
+fn refused_with_a_volume_at(bundle: Bundle, destination: &str, words: &str) {
+    let other = bundle.path.join("other");
+    fs::create_dir(&other).expect("other");
+    let mut case = Case::new(bundle.steps(&["count:/vol/count"]).bind(&other, destination, &["bind"]));
+    case.up();
+    case.checkpoint(&[]).fails(words);
+    case.await_more(case.count());
+}
+
+/// CVE-2026-119101: by a symlink of the image the name of one mount would stand for another.
+fn destination_behind_a_symlink() {
+    let bundle = Bundle::new();
+    std::os::unix::fs::symlink("/tmp", bundle.rootfs().join("link")).expect("link");
+    refused_with_a_volume_at(bundle, "/link/inside", "/link/inside");
+}
+
+/// `]:` ends the key in the words that CRIU makes of a mount (CVE-2026-119101).
+fn destination_that_ends_criu_s_key() {
+    refused_with_a_volume_at(Bundle::new(), "/x]:/vol", "]:");
+}
+
+/// CVE-2026-115520: between dump and restore the image gets a symlink where a mount point was.
+fn link_in_the_place_of_a_mount_point() {
+    let mut case = Case::counting();
+    case.up();
+    case.checkpoint(&[]).ok();
+    let target = directory().join("of the host");
+    fs::create_dir(&target).expect("target");
+    let point = case.container.bundle.rootfs().join("vol");
+    fs::remove_dir(&point).expect("the mount point");
+    std::os::unix::fs::symlink(&target, &point).expect("link");
+    let done = case.restore(&[]).fails("/vol");
+    assert!(done.stderr().contains("symlink"), "{}", done.describe());
+    case.is_gone();
+    assert_eq!(fs::read_dir(&target).expect("target").count(), 0, "the host's directory was touched");
+}

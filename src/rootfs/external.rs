@@ -1,0 +1,271 @@
+//! The mounts of a container that show the host's files: an image that CRIU writes has only their names,
+//! and a restore mounts what config.json says for each name.
+//!
+//! The name is the mount's destination in config.json, never what the image or the container's own files
+//! make of it. CRIU knows mounts by their paths, and mounts by path; so no destination may lead through a
+//! symlink, neither in the container that is dumped nor in the rootfs that it is restored to, or a name
+//! would stand for another mount, or another place (CVE-2026-119101, CVE-2026-115520).
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+
+use super::attach::seal;
+use super::build::{Root, cut_off};
+use super::hostfs::unescape;
+use super::inroot::{self, Missing, Symlinks};
+use super::plan::{Mount, Plan, Step, What};
+use super::source;
+use crate::error::{Call, Context, Error, Result};
+use crate::sys::mount::{self, Clone};
+
+/// How a directory is opened that is only gone through.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// A mount that no image holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// Where it is in the container; its name.
+    pub destination: PathBuf,
+    /// What it shows of the host.
+    pub source: PathBuf,
+}
+
+/// What the plan may have put there.
+struct Candidate {
+    external: External,
+    /// The mounts below the source came along.
+    recursive: bool,
+    /// It is there for sure: config.json asks for it.
+    certain: bool,
+}
+
+/// A line of mountinfo (proc_pid_mountinfo(5)).
+struct Entry {
+    /// `major:minor` of the file system.
+    device: String,
+    point: PathBuf,
+    fstype: String,
+}
+
+fn parse(mountinfo: &str) -> Vec<Entry> {
+    let parse = |line: &str| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(2);
+        let device = fields.next()?.to_owned();
+        let point = unescape(fields.nth(1)?).into();
+        Some(Entry { device, point, fstype: filesystem.split(' ').next()?.to_owned() })
+    };
+    mountinfo.lines().filter_map(parse).collect()
+}
+
+impl Plan {
+    /// The external mounts of a container that lives: `container` is the mountinfo of its first process,
+    /// `host` the caller's own.
+    ///
+    /// # Errors
+    /// A mount of config.json is not where its destination says, or cannot be restored.
+    pub fn external_mounts(&self, container: &str, host: &str) -> Result<Vec<External>> {
+        let (container, host) = (parse(container), parse(host));
+        let mut externals = Vec::new();
+        for candidate in self.candidates() {
+            let External { destination, source } = &candidate.external;
+            // A masked directory is covered by a tmpfs, which an image holds.
+            let there = |entry: &&Entry| {
+                entry.point == *destination && (candidate.certain || entry.fstype != "tmpfs")
+            };
+            if container.iter().any(|entry| there(&entry)) {
+                if candidate.recursive {
+                    externals.extend(below(&host, source, destination).filter_map(|(device, external)| {
+                        let same =
+                            |entry: &Entry| entry.point == external.destination && entry.device == device;
+                        container.iter().any(same).then_some(external)
+                    }));
+                }
+                externals.push(candidate.external);
+            } else if candidate.certain {
+                return Err(Error::unsupported(format!(
+                    "the mount at {} is somewhere else in the container",
+                    destination.display()
+                ))
+                .remedy("a symlink of its rootfs has led it there; give the destination without symlinks"));
+            }
+        }
+        self.refuse_idmapped()?;
+        Ok(unique(externals))
+    }
+
+    /// All names that an image of this container may have, with what is to be mounted for each. `host` is
+    /// the caller's mountinfo.
+    pub fn sources_of_external_mounts(&self, host: &str) -> Vec<External> {
+        let host = parse(host);
+        let mut externals = Vec::new();
+        for candidate in self.candidates() {
+            let External { destination, source } = &candidate.external;
+            if candidate.recursive {
+                externals.extend(below(&host, source, destination).map(|(_, external)| external));
+            }
+            externals.push(candidate.external);
+        }
+        unique(externals)
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for mount in self.mounts() {
+            let bind = match &mount.what {
+                What::Bind(bind) => bind,
+                // The kernel refuses a new sysfs there, so the bind is what was mounted.
+                What::Filesystem(filesystem) => match &filesystem.fallback {
+                    Some(bind) if filesystem.fstype.as_c_str() == c"sysfs" => bind,
+                    _ => continue,
+                },
+            };
+            // What became of it is a symlink, or is a mount that the option did not apply to.
+            let certain = !bind.copy_symlink;
+            // The host's own path, as the mountinfo has it.
+            #[allow(clippy::disallowed_methods)]
+            let source = bind.source.canonicalize().unwrap_or_else(|_| bind.source.clone());
+            let external = External { destination: mount.destination.clone(), source };
+            let recursive = bind.clone == Clone::Recursive;
+            candidates.push(Candidate { external, recursive, certain });
+        }
+        let file = |destination: &Path, source: &Path| Candidate {
+            external: External { destination: destination.to_owned(), source: source.to_owned() },
+            recursive: false,
+            certain: false,
+        };
+        candidates.extend(self.masked.iter().map(|path| file(path, Path::new("/dev/null"))));
+        // Where mknod(2) was refused.
+        candidates.extend(self.devices.iter().flatten().map(|node| file(&node.path, &node.path)));
+        candidates
+    }
+
+    fn mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Mount(mount) => Some(&**mount),
+            Step::Symlink { .. } => None,
+        })
+    }
+
+    /// CRIU would mount the source without the mapping: other owners than the container had.
+    fn refuse_idmapped(&self) -> Result<()> {
+        let mapped = |mount: &&Mount| matches!(&mount.what, What::Bind(bind) if bind.idmap.is_some());
+        match self.mounts().find(mapped) {
+            Some(mount) => Err(Error::unsupported(format!(
+                "the mount at {} has id mappings, which CRIU cannot restore",
+                mount.destination.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Binds the rootfs with all that is mounted in it at `root`, a directory of the caller's mount namespace
+    /// that is thrown away afterwards: CRIU wants a mount of its own. It takes that as it is, so what
+    /// `root.readonly` asks for is done here.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn bind_for_criu(&self, root: &Path) -> Result<()> {
+        cut_off(libc::MS_SLAVE)?;
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        nix::mount::mount(Some(&self.rootfs), root, None::<&Path>, flags, None::<&Path>)
+            .call(|| format!("mount({}, {}, BIND|REC)", self.rootfs.display(), root.display()))?;
+        if !self.readonly_root {
+            return Ok(());
+        }
+        let root = open(root, DIRECTORY, Mode::empty()).call(|| format!("open({})", root.display()))?;
+        seal(root.as_fd()).call(|| "mount_setattr(rootfs, MOUNT_ATTR_RDONLY)".into())
+    }
+
+    /// Makes the mount points that the rootfs lacks, as the birth of a container does: CRIU makes none, and
+    /// one volume may have to hold the mount point of the next.
+    ///
+    /// The mounts that this takes stay in the caller's mount namespace, which has to be one that is
+    /// thrown away afterwards.
+    ///
+    /// # Errors
+    /// A destination leads through a symlink; a mount point cannot be made.
+    pub fn make_mount_points(&self) -> Result<()> {
+        self.refuse_idmapped()?;
+        cut_off(libc::MS_SLAVE)?;
+        let old = umask(Mode::empty());
+        let made = self.make_all_mount_points();
+        umask(old);
+        made.with_context(|| format!("rootfs {}", self.rootfs.display()))
+    }
+
+    fn make_all_mount_points(&self) -> Result<()> {
+        let root = open(&self.rootfs, DIRECTORY, Mode::empty()).call(|| "open(rootfs)".into())?;
+        let root = Root { root, readonly_later: Vec::new() };
+        for mount in self.mounts() {
+            // What is in a file system of the container's own comes with its image.
+            let inside_another = |other: &Mount| {
+                matches!(other.what, What::Filesystem(_))
+                    && mount.destination != other.destination
+                    && mount.destination.starts_with(&other.destination)
+            };
+            if !self.mounts().any(inside_another) {
+                root.make_mount_point(mount)
+                    .with_context(|| format!("mount point {}", mount.destination.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Root {
+    fn make_mount_point(&self, mount: &Mount) -> Result<()> {
+        let source = match &mount.what {
+            What::Bind(bind) if bind.copy_symlink => return Ok(()),
+            What::Bind(bind) => Some(source::open_path(bind)?),
+            What::Filesystem(_) => None,
+        };
+        let missing = || -> Result<Missing> {
+            let Some(source) = &source else { return Ok(Missing::Directory) };
+            let mode = fstat(source).call(|| "fstat(source)".into())?.st_mode;
+            Ok(match SFlag::from_bits_truncate(mode & libc::S_IFMT) {
+                SFlag::S_IFDIR => Missing::Directory,
+                _ => Missing::File,
+            })
+        };
+        let target = inroot::find_or_make(self.fd(), &mount.destination, Symlinks::Refuse, missing)?;
+        if let Some(source) = source {
+            let tree = mount::open_tree(source.as_fd(), c"", Clone::Recursive, true)
+                .call(|| "open_tree(source, CLONE|RECURSIVE)".into())?;
+            mount::move_mount(tree.as_fd(), target.fd.as_fd()).call(|| "move_mount".into())?;
+        }
+        Ok(())
+    }
+}
+
+/// The mounts of the host below `source`, as they are below `destination`; each with its device.
+fn below<'a>(
+    host: &'a [Entry],
+    source: &'a Path,
+    destination: &'a Path,
+) -> impl Iterator<Item = (&'a str, External)> {
+    host.iter().filter_map(move |entry| {
+        let rest = entry.point.strip_prefix(source).ok().filter(|rest| !rest.as_os_str().is_empty())?;
+        let external = External { destination: destination.join(rest), source: entry.point.clone() };
+        Some((entry.device.as_str(), external))
+    })
+}
+
+/// The last of each destination: what config.json mounts later covers what it mounted before.
+fn unique(externals: Vec<External>) -> Vec<External> {
+    let mut kept: Vec<External> = Vec::with_capacity(externals.len());
+    for external in externals.into_iter().rev() {
+        if kept.iter().all(|other| other.destination != external.destination) {
+            kept.push(external);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+#[cfg(test)]
+mod tests;

@@ -578,7 +578,7 @@ fn paused_container() {
 fn unknown_container() {
     let done = program::berth(&["exec", "nobody", "/bin/true"]).done();
     refused(&done, "container does not exist");
-    program::berth(&["exec", "nobody"]).done().exits(1);
+    refused(&program::berth(&["exec", "nobody"]).done(), "container does not exist");
     program::berth(&["exec", "--nonsense", "nobody", "/bin/true"]).done().exits(1);
 }
 

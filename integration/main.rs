@@ -31,6 +31,7 @@ mod seccomp_programs;
 mod systemd;
 mod terminal;
 mod time_namespace;
+mod transcript;
 mod update;
 mod userns;
 
@@ -67,5 +68,6 @@ fn main() -> ExitCode {
         ("fds", fds::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
+        ("transcript", transcript::TESTS),
     ])
 }

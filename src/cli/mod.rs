@@ -306,7 +306,7 @@ mod tests {
              --preserve-fds 1 --cgroup a --ignore-paused x ls -l --env",
         );
         assert_eq!(exec.env, ["A=b", "C=d"]);
-        assert_eq!(exec.user, Some((1, Some(2))));
+        assert_eq!(exec.user.as_deref(), Some("1:2"));
         assert_eq!(exec.additional_gids, [3, 4]);
         assert_eq!(exec.command, ["ls", "-l", "--env"]);
         let exec: exec::Exec = parse_later("--process /p.json --detach --pid-file /p x");

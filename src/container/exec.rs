@@ -96,10 +96,6 @@ pub struct Changes {
 /// # Errors
 /// The container is in no state for it, or something refuses; nothing of the process is left then.
 pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
-    run(host, id, options).context("exec failed")
-}
-
-fn run(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
     if options.console_socket.is_some() && !options.detach {
         return Err(Error::invalid(
             "--console-socket: only with --detach, in the foreground berth relays the terminal",

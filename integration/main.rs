@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod fds;
 mod features;
+mod flags;
 mod freeze;
 mod harness;
 mod hooks;
@@ -69,5 +70,6 @@ fn main() -> ExitCode {
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
         ("transcript", transcript::TESTS),
+        ("flags", flags::TESTS),
     ])
 }

@@ -14,6 +14,8 @@ use compare::differences;
 use serde::Deserialize;
 use stage::Stage;
 
+pub use stage::runc;
+
 tests! {
     global_flags, creating, a_life, running, executing, limiting, listing, the_scenes_are_long_enough,
     every_string_of_clients_is_looked_for,
@@ -120,7 +122,7 @@ fn accepted(scene: &str) -> Vec<Accepted> {
 #[track_caller]
 fn play(name: &str) {
     let (_, text) = SCENES.iter().find(|(scene, _)| *scene == name).expect("a scene");
-    let runc = stage::runc();
+    let runc = runc();
     require!(runc.is_some(), "runc is not installed here (integration/dependencies installs it)");
     let (runc, berth) = (Stage::new("runc", runc.expect("just seen")), Stage::new("berth", program::path()));
     let accepted = accepted(name);

@@ -45,6 +45,10 @@ impl Stage {
         stage.make_bundles(name);
         for (file, text) in [
             ("process.json", json!({ "args": ["/bin/payload", "exit:6"], "cwd": "/", "env": ["PATH=/bin"] })),
+            (
+                "terminal.json",
+                json!({ "args": ["/bin/payload", "exit:6"], "cwd": "/", "env": ["PATH=/bin"], "terminal": true }),
+            ),
             ("no-cwd.json", json!({ "args": ["/bin/payload", "exit:6"] })),
             ("relative-cwd.json", json!({ "args": ["/bin/payload", "exit:6"], "cwd": "tmp" })),
             ("empty.json", json!({})),

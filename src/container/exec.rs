@@ -179,8 +179,10 @@ fn plan(
         }
         ProcessSource::Changes(changes) => change(&container, changes, warnings)?,
     };
-    let from_file = matches!(options.process, ProcessSource::File(_));
-    process.set_terminal(Some(options.tty || from_file && process.terminal() == Some(true)));
+    // A file says itself whether there is a terminal, and --tty changes nothing of it (runc).
+    if !matches!(options.process, ProcessSource::File(_)) {
+        process.set_terminal(Some(options.tty));
+    }
     container.set_process(Some(process.clone()));
     spec::check(
         &container,

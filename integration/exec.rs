@@ -21,15 +21,14 @@ tests! {
     paused_container, unknown_container, later_edits_of_the_config_have_no_effect, console_socket_gets_the_terminal,
     terminal_in_the_foreground, terminal_needs_a_socket_when_detached, standard_input_is_passed_on,
     no_devpts_of_the_container_is_trusted, concurrent_execs, killed_exec_leaves_no_half_made_process,
-    cve_2016_9962_nobody_looks_into_a_joining_process, apparmor_profile, selinux_label, affinity_beyond_1024_processors,
-    a_process_file_says_itself_whether_it_has_a_terminal; alone: nothing_is_left
+    cve_2016_9962_nobody_looks_into_a_joining_process; alone: nothing_is_left
 }
 
-fn sleeper() -> Bundle {
+pub fn sleeper() -> Bundle {
     Bundle::new().steps(&["report", "echo:started", "sleep:1000"])
 }
 
-fn up(bundle: Bundle) -> Container {
+pub fn up(bundle: Bundle) -> Container {
     let mut container = bundle.container();
     container.up();
     container.await_output("started");
@@ -37,21 +36,21 @@ fn up(bundle: Bundle) -> Container {
 }
 
 /// `berth exec FLAGS ID payload STEPS`
-fn exec(container: &Container, flags: &[&str], steps: &[&str]) -> Command {
+pub fn exec(container: &Container, flags: &[&str], steps: &[&str]) -> Command {
     let mut words = vec![PAYLOAD];
     words.extend(steps);
     container.verb("exec", flags, &words)
 }
 
 #[track_caller]
-fn report(container: &Container, flags: &[&str], steps: &[&str]) -> Report {
+pub fn report(container: &Container, flags: &[&str], steps: &[&str]) -> Report {
     let steps: Vec<&str> = steps.iter().copied().chain(["report"]).collect();
     Report::parse(&exec(container, flags, &steps).done().ok().stdout())
 }
 
 /// It failed with exec's own code and one line that holds `words`.
 #[track_caller]
-fn refused(done: &Done, words: &str) {
+pub fn refused(done: &Done, words: &str) {
     assert_eq!(done.code(), 255, "{}", done.describe());
     let stderr = done.stderr();
     assert!(stderr.contains("exec failed: ") && stderr.contains(words), "{words:?}: {}", done.describe());
@@ -61,7 +60,7 @@ fn refused(done: &Done, words: &str) {
 const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
 #[track_caller]
-fn same_namespaces(init: &Report, exec: &Report) {
+pub fn same_namespaces(init: &Report, exec: &Report) {
     for kind in KINDS {
         assert_eq!(init.namespace(kind), exec.namespace(kind), "{kind}");
     }
@@ -286,7 +285,7 @@ fn unknown_capability_is_ignored_with_a_warning() {
     assert!(done.stderr().contains("CAP_NONSENSE"), "{}", done.describe());
 }
 
-fn write_process(container: &Container, process: &Value) -> String {
+pub fn write_process(container: &Container, process: &Value) -> String {
     let path = container.bundle.path.join("process.json");
     fs::write(&path, process.to_string()).expect("process file");
     path.to_string_lossy().into_owned()
@@ -733,60 +732,4 @@ fn nothing_is_left() {
     changes.retain(|line| line.contains(&tag()) || !line.contains("berth-test"));
     assert_eq!(changes, Vec::<String>::new());
     assert_eq!(processes_in(&container), 1);
-}
-
-/// Engines name a profile on every exec where the host has AppArmor, and none where it has not.
-fn apparmor_profile() {
-    let container = up(sleeper());
-    let has = fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
-    let label = "read:/proc/self/attr/current";
-    let unconfined = report(&container, &["--apparmor", "unconfined"], &[label]);
-    let done = exec(&container, &["--apparmor", "berth-no-such-profile"], &["echo:ran"]).done();
-    if has {
-        assert!(unconfined.probe(label).to_string().contains("unconfined"), "{}", unconfined.probe(label));
-        // Podman looks for the file.
-        refused(&done, "/proc/self/attr/");
-    } else {
-        refused(&done, "apparmor");
-    }
-}
-
-fn selinux_label() {
-    require!(
-        !std::path::Path::new("/sys/fs/selinux/enforce").exists(),
-        "SELinux has a policy of its own here"
-    );
-    let container = up(sleeper());
-    let done = exec(&container, &["--process-label", "a:b:c:s0"], &["echo:ran"]).done();
-    refused(&done, "selinux label is specified");
-}
-
-/// The C library's cpu_set_t ends there.
-fn affinity_beyond_1024_processors() {
-    let container = up(sleeper());
-    let run = |list: &str| {
-        let process = json!({
-            "args": [PAYLOAD, "read:/proc/self/status", "report"], "cwd": "/", "env": ["PATH=/bin"],
-            "execCPUAffinity": { "initial": list, "final": list },
-        });
-        container.verb("exec", &["-p", &write_process(&container, &process)], &[]).done()
-    };
-    let report = Report::parse(&run("0,1500-8191").ok().stdout());
-    let status = report.probe("read:/proc/self/status").to_string();
-    assert!(status.contains("Cpus_allowed_list:\\t0\\n"), "{status}");
-    refused(&run("1500"), "process.execCPUAffinity");
-    refused(&run("70000"), "a number that no machine has");
-}
-
-fn a_process_file_says_itself_whether_it_has_a_terminal() {
-    let container = up(sleeper());
-    let mut process = json!({ "args": [PAYLOAD, "report"], "cwd": "/", "env": ["PATH=/bin"] });
-    let tty = |process: &Value| {
-        let file = write_process(&container, process);
-        let done = container.verb("exec", &["--tty", "-p", &file], &[]).done().ok();
-        Report::parse(&done.stdout())["tty"][0].clone()
-    };
-    assert_eq!(tty(&process), Value::Null, "--tty changes nothing of a file");
-    process["terminal"] = json!(true);
-    assert_eq!(tty(&process)["name"], "/dev/pts/0");
 }

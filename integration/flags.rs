@@ -13,11 +13,12 @@ tests! { every_test_of_the_table_uses_its_flag, runcs_flags_are_in_the_table, be
 const NOT_YET: [&str; 2] = ["checkpoint", "restore"];
 
 /// Where the tests of the table are.
-const SOURCES: [(&str, &str); 15] = [
+const SOURCES: [(&str, &str); 16] = [
     ("cgroups", include_str!("cgroups.rs")),
     ("cli", include_str!("cli.rs")),
     ("events", include_str!("events.rs")),
     ("exec", include_str!("exec.rs")),
+    ("exec_attributes", include_str!("exec_attributes.rs")),
     ("fds", include_str!("fds.rs")),
     ("lifecycle", include_str!("lifecycle.rs")),
     ("logs", include_str!("logs.rs")),

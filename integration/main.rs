@@ -10,6 +10,7 @@ mod devices;
 mod engines_bundles;
 mod events;
 mod exec;
+mod exec_attributes;
 mod fds;
 mod features;
 mod flags;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("hooks", hooks::TESTS),
         ("terminal", terminal::TESTS),
         ("exec", exec::TESTS),
+        ("exec_attributes", exec_attributes::TESTS),
         ("fds", fds::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),

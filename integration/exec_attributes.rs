@@ -12,7 +12,7 @@ use std::process::Command;
 
 tests! {
     apparmor_profile, selinux_label, affinity_beyond_1024_processors, a_process_file_says_itself_whether_it_has_a_terminal,
-    a_kernel_that_joins_by_files_only,
+    a_kernel_that_joins_by_files_only, users_exec_in_a_created_container,
 }
 
 /// Engines name a profile on every exec where the host has AppArmor, and none where it has not.
@@ -92,6 +92,37 @@ fn a_kernel_that_joins_by_files_only() {
     let mut refused_everywhere = exec(&container, &[], &["echo:ran"]);
     refuse(&mut refused_everywhere, libc::SYS_setns, i64::from(libc::CLONE_NEWPID), libc::EINVAL);
     refused(&refused_everywhere.done(), "setns");
+}
+
+/// A user without rights may look into no undumpable process, and init is one while it is made.
+fn users_exec_in_a_created_container() {
+    const NOBODY: u32 = 65534;
+    let map = json!([{ "containerID": 0, "hostID": NOBODY, "size": 1 }]);
+    let bundle = sleeper().without_mount("/sys").without_mount("/dev/mqueue").namespace("user", None);
+    let bundle = bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    let bundle = bundle.mount_options("/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666"]);
+    let bundle = bundle.remove("/linux/resources").remove("/linux/cgroupsPath");
+    bundle.write();
+    let directory = program::directory();
+    let (binary, root) = (directory.join("berth"), directory.join("user.run"));
+    fs::copy(program::path(), &binary).expect("a berth that everybody can reach");
+    fs::create_dir(&root).expect("a state root");
+    for path in [&root, &bundle.path, &bundle.rootfs()] {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+    }
+    let berth = |args: &[&str]| {
+        let mut command = Command::new(&binary);
+        command.args(["--cgroup-manager", "disabled", "--root"]).arg(&root).args(args);
+        command.uid(NOBODY).gid(NOBODY).stdin(std::process::Stdio::null()).current_dir(&bundle.path);
+        command.done()
+    };
+    berth(&["create", "user"]).ok();
+    let inside = Report::parse(&berth(&["exec", "user", PAYLOAD, "report"]).ok().stdout());
+    assert_eq!((&inside["uid"][0], &inside["pid"]), (&json!(0), &json!(2)));
+    berth(&["start", "user"]).ok();
+    let inside = Report::parse(&berth(&["exec", "user", PAYLOAD, "report"]).ok().stdout());
+    assert_eq!(inside["uid"][0], 0);
+    berth(&["delete", "--force", "user"]).ok();
 }
 
 /// The command's system call `number` fails with `errno` when its second argument is `second`.

@@ -114,6 +114,7 @@ fn compile(
         domainname: spec.domainname().clone(),
         rootfs,
         process: user_process,
+        by_user: !nix::unistd::geteuid().is_root(),
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
         create_container: hooks.create_container().clone().unwrap_or_default(),
         start_container: hooks.start_container().clone().unwrap_or_default(),

@@ -21,9 +21,15 @@ build: ## the release binary, static and stripped, as target/berth
 	$(CARGO) build --locked --release --bin berth --target $(TRIPLE)
 	@install -m 755 $(RELEASE)/berth target/berth.new && mv target/berth.new target/berth
 
-install: build ## target/berth into DESTDIR/PREFIX/bin
-	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
+install: build ## target/berth into DESTDIR/PREFIX/bin, man pages and completions into PREFIX/share
+	install -D -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" docs/man/*.8
+	install -D -m 644 completions/berth.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" completions/_berth
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" completions/berth.fish
+
+documents: ## man pages and completions anew, from the command line itself
+	BERTH_WRITE_DOCUMENTS=1 $(CARGO) test --locked --quiet --lib committed_documents
 
 clean: ## remove all that was built, with the test machine's image and the peers
 	$(CARGO) clean
@@ -116,4 +122,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short link-order help
+.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short link-order help

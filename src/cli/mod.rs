@@ -26,6 +26,9 @@ pub mod state;
 pub mod update;
 mod usage;
 
+#[cfg(test)]
+mod documents;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::sync::LazyLock;

@@ -90,7 +90,7 @@ vm-test-%: build
 # 50 rounds and more give the figures that are quoted; fewer show whether all still runs.
 BENCH_ROUNDS ?= 50
 
-bench: build target/bench/floor target/bench/launch target/bench/true ## berth beside runc, crun, youki and the floor; target/bench.json (root)
+bench: build target/bench/floor target/bench/launch target/bench/true target/bench/pause ## berth beside runc, crun, youki and the floor; target/bench.json (root)
 	@integration/dependencies
 	@bench/peers.sh
 	BENCH_ROUNDS=$(BENCH_ROUNDS) $(CARGO) bench --locked --quiet --profile dev --bench runtimes

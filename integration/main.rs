@@ -6,6 +6,7 @@
 mod capabilities;
 mod cgroups;
 mod cli;
+mod console;
 mod devices;
 mod engines_bundles;
 mod events;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),
         ("terminal", terminal::TESTS),
+        ("console", console::TESTS),
         ("exec", exec::TESTS),
         ("exec_attributes", exec_attributes::TESTS),
         ("fds", fds::TESTS),

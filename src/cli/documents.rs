@@ -132,8 +132,9 @@ fn every_verb_has_a_page_and_every_section_a_verb() {
 fn bash_offers_verbs_and_their_flags() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/completions/berth.bash");
     let offered = |words: &str, last: usize| {
+        let words = format!("COMP_WORDS=({words}); COMP_CWORD={last}; word=${{COMP_WORDS[{last}]}}");
         let line = format!(
-            "source {script}; COMP_WORDS=({words}); COMP_CWORD={last}; _berth berth; echo \"${{COMPREPLY[*]}}\""
+            "source {script}; {words}; _berth berth \"$word\" \"${{COMP_WORDS[{last}-1]}}\"; echo \"${{COMPREPLY[*]}}\""
         );
         let output = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));

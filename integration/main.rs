@@ -3,6 +3,7 @@
 // All of it is tests; without libtest clippy cannot know.
 #![allow(clippy::expect_used)]
 
+mod annotations;
 mod capabilities;
 mod cgroups;
 mod cli;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("events", events::TESTS),
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),
+        ("annotations", annotations::TESTS),
         ("terminal", terminal::TESTS),
         ("console", console::TESTS),
         ("exec", exec::TESTS),

@@ -18,7 +18,7 @@ use super::conversation::{self, Conversation, Heard};
 use super::foreground::{self, Relay, Signals};
 use super::state::{Record, StateDir};
 use super::status::{self, Status};
-use super::{Host, notify_engine, plan};
+use super::{Host, annotations, notify_engine, plan};
 use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
@@ -194,8 +194,9 @@ fn plan(
     )?;
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
+    let keep_groups = annotations::keeps_groups(&container);
     Ok(Planned {
-        process: plan::user_process(&process, &linux, keyring, options.preserve_fds, warnings)?,
+        process: plan::user_process(&process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?,
         has_memory_limit: plan::has_memory_limit(&linux),
         below: options.cgroup.iter().map(|text| cgroups::Below::parse(text)).collect::<Result<_>>()?,
     })

@@ -3,6 +3,7 @@
 //! `create` and `run` share one story, told in [`birth`]; what is known between two calls is in
 //! [`state`]; [`status`] asks the kernel what has become of a container.
 
+mod annotations;
 mod birth;
 mod conversation;
 pub mod create;

@@ -21,6 +21,7 @@ mod harness;
 mod hooks;
 mod invalid;
 mod lifecycle;
+mod live_mounts;
 mod logs;
 mod mounts;
 mod namespaces;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("userns", userns::TESTS),
         ("time_namespace", time_namespace::TESTS),
         ("mounts", mounts::TESTS),
+        ("live_mounts", live_mounts::TESTS),
         ("propagation", propagation::TESTS),
         ("devices", devices::TESTS),
         ("process", process::TESTS),

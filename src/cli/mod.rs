@@ -14,6 +14,7 @@ pub mod features;
 pub mod global;
 pub mod kill;
 pub mod list;
+pub mod mounts;
 pub mod pause;
 pub mod ps;
 pub mod restore;
@@ -101,6 +102,8 @@ pub enum Verb {
     Update(Box<update::Update>),
     /// Print what a container uses, and when it runs out of memory
     Events(events::Events),
+    /// Change what is mounted in a container
+    Mounts(mounts::Mounts),
     /// Write a config.json to start from
     Spec(spec::Spec),
     /// Print what berth can do as JSON
@@ -126,6 +129,7 @@ impl Verb {
             Self::Ps(verb) => verb.execute(host),
             Self::Update(verb) => verb.execute(host),
             Self::Events(verb) => verb.execute(host),
+            Self::Mounts(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
             Self::Features(verb) => verb.execute(),
             Self::Seccomp(verb) => verb.execute(),

@@ -342,7 +342,7 @@ fn make(
 }
 
 /// The container's root directory, by the kernel's own link and not by a path.
-fn root_of(init: Pid) -> Result<OwnedFd> {
+pub(super) fn root_of(init: Pid) -> Result<OwnedFd> {
     let path = format!("/proc/{init}/root");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(path.as_str(), flags, Mode::empty()).call(|| format!("open({path}, O_PATH)"))

@@ -15,6 +15,7 @@ mod foreground;
 mod freeze;
 mod identity;
 mod kill;
+pub mod mounts;
 mod notify_engine;
 mod plan;
 mod processes;

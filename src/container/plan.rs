@@ -283,7 +283,7 @@ fn clone_pair((key, value): (&String, &String)) -> (String, String) {
 }
 
 /// What a mount of type `cgroup` shows.
-fn cgroup_view(record: &cgroups::Record) -> rootfs::CgroupView {
+pub(super) fn cgroup_view(record: &cgroups::Record) -> rootfs::CgroupView {
     let unified = |directory: &cgroups::Directory| rootfs::Unified {
         mountpoint: directory.mountpoint.clone(),
         path: directory.path.clone(),

@@ -253,7 +253,10 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option
 
 /// Becomes the root of the user namespace. One that does not map root is left as it is: what needs
 /// no more than capabilities works, and for the rest the kernel's answer says why.
-fn become_root() -> Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub fn become_root() -> Result<()> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     match nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid)) {
         Ok(()) | Err(Errno::EINVAL) => Ok(()),

@@ -49,6 +49,20 @@ pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process>
     Ok(process)
 }
 
+/// Reads a config.json with other mounts than its own: those of `mounts add`, an array.
+pub fn parse_with_mounts(config: &[u8], mounts: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
+    const FIELD: &str = "mounts";
+    let mut document = tree(CONFIG, config)?;
+    document[FIELD] = match read(mounts) {
+        Ok(mounts @ Value::Array(_)) => mounts,
+        Ok(_) => return Err(Error::invalid(format!("{FIELD}: must be an array of mounts"))),
+        Err(error) => return Err(Error::invalid(format!("{FIELD}: {error}"))),
+    };
+    let text = serde_json::to_vec(&document)
+        .map_err(|error| Error::invalid(format!("{CONFIG} with other mounts: {error}")))?;
+    parse(&text, warnings)
+}
+
 /// Reads the linux.resources object that `update --resources` names.
 pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
     const FILE: &str = "resources";

@@ -89,7 +89,7 @@ pub enum Verb {
     /// Create a container, start it and wait for it
     Run(run::Run),
     /// Run one more process in a container
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
     /// List the containers of this root
     List(list::List),
     /// Stop all processes of a container

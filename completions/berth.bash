@@ -40,6 +40,9 @@ _berth() {
             berth,list)
                 cmd="berth__subcmd__list"
                 ;;
+            berth,mounts)
+                cmd="berth__subcmd__mounts"
+                ;;
             berth,pause)
                 cmd="berth__subcmd__pause"
                 ;;
@@ -91,6 +94,9 @@ _berth() {
             berth__subcmd__help,list)
                 cmd="berth__subcmd__help__subcmd__list"
                 ;;
+            berth__subcmd__help,mounts)
+                cmd="berth__subcmd__help__subcmd__mounts"
+                ;;
             berth__subcmd__help,pause)
                 cmd="berth__subcmd__help__subcmd__pause"
                 ;;
@@ -118,6 +124,24 @@ _berth() {
             berth__subcmd__help,update)
                 cmd="berth__subcmd__help__subcmd__update"
                 ;;
+            berth__subcmd__mounts,add)
+                cmd="berth__subcmd__mounts__subcmd__add"
+                ;;
+            berth__subcmd__mounts,help)
+                cmd="berth__subcmd__mounts__subcmd__help"
+                ;;
+            berth__subcmd__mounts,remove)
+                cmd="berth__subcmd__mounts__subcmd__remove"
+                ;;
+            berth__subcmd__mounts__subcmd__help,add)
+                cmd="berth__subcmd__mounts__subcmd__help__subcmd__add"
+                ;;
+            berth__subcmd__mounts__subcmd__help,help)
+                cmd="berth__subcmd__mounts__subcmd__help__subcmd__help"
+                ;;
+            berth__subcmd__mounts__subcmd__help,remove)
+                cmd="berth__subcmd__mounts__subcmd__help__subcmd__remove"
+                ;;
             berth__subcmd__seccomp,compile)
                 cmd="berth__subcmd__seccomp__subcmd__compile"
                 ;;
@@ -143,7 +167,7 @@ _berth() {
 
     case "${cmd}" in
         berth)
-            opts="-v -h --root --log --log-format --log-level --debug --systemd-cgroup --cgroup-manager --rootless --criu --version --help create start state kill delete run exec list pause resume ps update events spec features seccomp help"
+            opts="-v -h --root --log --log-format --log-level --debug --systemd-cgroup --cgroup-manager --rootless --criu --version --help create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -355,7 +379,7 @@ _berth() {
             return 0
             ;;
         berth__subcmd__help)
-            opts="create start state kill delete run exec list pause resume ps update events spec features seccomp help"
+            opts="create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -467,6 +491,20 @@ _berth() {
             return 0
             ;;
         berth__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__help__subcmd__mounts)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -635,6 +673,104 @@ _berth() {
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts)
+            opts="-h --help add remove help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts__subcmd__add)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts__subcmd__help)
+            opts="add remove help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts__subcmd__help__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__mounts__subcmd__remove)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -21,9 +21,15 @@ build: ## the release binary, static and stripped, as target/berth
 	$(CARGO) build --locked --release --bin berth --target $(TRIPLE)
 	@install -m 755 $(RELEASE)/berth target/berth.new && mv target/berth.new target/berth
 
-install: build ## target/berth into DESTDIR/PREFIX/bin
-	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
+install: build ## target/berth into DESTDIR/PREFIX/bin, man pages and completions into PREFIX/share
+	install -D -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" docs/man/*.8
+	install -D -m 644 completions/berth.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" completions/_berth
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" completions/berth.fish
+
+documents: ## man pages and completions anew, from the command line itself
+	BERTH_WRITE_DOCUMENTS=1 $(CARGO) test --locked --quiet --lib committed_documents
 
 clean: ## remove all that was built, with the test machine's image and the peers
 	$(CARGO) clean
@@ -84,7 +90,7 @@ vm-test-%: build
 # 50 rounds and more give the figures that are quoted; fewer show whether all still runs.
 BENCH_ROUNDS ?= 50
 
-bench: build target/bench/floor target/bench/launch target/bench/true ## berth beside runc, crun, youki and the floor; target/bench.json (root)
+bench: build target/bench/floor target/bench/launch target/bench/true target/bench/pause ## berth beside runc, crun, youki and the floor; target/bench.json (root)
 	@integration/dependencies
 	@bench/peers.sh
 	BENCH_ROUNDS=$(BENCH_ROUNDS) $(CARGO) bench --locked --quiet --profile dev --bench runtimes
@@ -120,4 +126,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp link-order help
+.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp link-order help

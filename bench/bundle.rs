@@ -25,7 +25,11 @@ impl Bundle {
     ) -> Result<Bundle> {
         let rootfs = directory.join("rootfs");
         fs::create_dir_all(rootfs.join("bin"))?;
-        fs::copy("target/bench/true", rootfs.join("bin/true")).context("copy target/bench/true")?;
+        for program in ["true", "pause"] {
+            let source = Path::new("target/bench").join(program);
+            fs::copy(&source, rootfs.join("bin").join(program))
+                .with_context(|| format!("copy {}", source.display()))?;
+        }
         let binds = directory.join("binds");
         fs::create_dir_all(&binds)?;
         let text = config.to_string().replace("@BINDS@", &binds.to_string_lossy());

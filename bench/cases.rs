@@ -15,6 +15,8 @@ use std::process::Command;
 const WARM_UP: usize = 2;
 /// Smallest step of the search for a memory limit.
 const LIMIT_STEP: u64 = 64 << 10;
+/// Execs per round whose processor time is added up: 1,000 with the 50 rounds that are quoted.
+const EXECS_PER_ROUND: usize = 20;
 /// Seconds for a run under a limit: a runtime that has lost a process to it may wait for that process forever.
 const LIMIT_SECONDS: u64 = 2;
 /// A limit under which every runtime works.
@@ -40,6 +42,7 @@ pub fn measure(layout: &str) -> Result<Value> {
         suite.run("docker", "run of docker.json with its prestart hook", Hook::With)?,
         suite.lifecycle()?,
         suite.state()?,
+        suite.exec()?,
     ];
     let versions: BTreeMap<_, _> = suite.runtimes.iter().map(|one| (one.name, &one.version)).collect();
     let mut measured = json!({
@@ -49,6 +52,7 @@ pub fn measure(layout: &str) -> Result<Value> {
         "versions": versions,
         "cases": cases,
         "system_calls": suite.system_calls()?,
+        "exec_cpu": suite.exec_cpu()?,
         "smallest_memory_limit_kib": suite.smallest_limits()?,
     });
     if suite.hierarchy.v2 {
@@ -230,6 +234,69 @@ impl Suite {
         Ok(case(title, &entries))
     }
 
+    /// Starts docker.json's container with a program that waits, for each runtime; why not, where it fails.
+    fn start_all(&self, entries: &mut [Entry]) -> Result<()> {
+        for (runtime, entry) in self.runtimes.iter().zip(entries) {
+            let directory = self.bundles["docker"].write(runtime.name, &self.hierarchy, |config| {
+                config["process"]["args"] = json!(["/bin/pause"]);
+                if let Some(config) = config.as_object_mut() {
+                    config.remove("hooks");
+                }
+            })?;
+            let directory = directory.to_string_lossy().into_owned();
+            let started = call(&runtime.command(&["create", "--bundle", &directory, "bench"]))
+                .and_then(|_| call(&runtime.command(&["start", "bench"])));
+            if let Err(error) = started {
+                entry.failures.push(format!("start: {error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// `exec` of /bin/true in a container that runs.
+    fn exec(&self) -> Result<Value> {
+        eprintln!("bench: {}", report::EXEC_CASE);
+        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
+        self.start_all(&mut entries)?;
+        for round in 0..WARM_UP + rounds() {
+            for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
+                if entry.failures.is_empty() {
+                    entry.take(round, call(&runtime.command(&["exec", "bench", "/bin/true"])));
+                }
+            }
+        }
+        for runtime in &self.runtimes {
+            runtime.forget("bench")?;
+        }
+        Ok(case(report::EXEC_CASE, &entries))
+    }
+
+    /// Processor time that many execs need, as the probes of an orchestrator make them.
+    fn exec_cpu(&self) -> Result<Value> {
+        let count = EXECS_PER_ROUND * rounds();
+        eprintln!("bench: processor time of {count} execs");
+        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
+        self.start_all(&mut entries)?;
+        let mut seconds = serde_json::Map::new();
+        for (runtime, entry) in self.runtimes.iter().zip(&entries) {
+            let mut total = 0.0;
+            let mut failed = entry.failures.first().cloned();
+            for _ in 0..count {
+                if failed.is_some() {
+                    break;
+                }
+                match call(&runtime.command(&["exec", "bench", "/bin/true"])) {
+                    Ok(sample) => total += sample.cpu_milliseconds,
+                    Err(error) => failed = Some(format!("{error:#}")),
+                }
+            }
+            let value = failed.map_or_else(|| json!(total / 1e3), |reason| json!({ "failed": reason }));
+            seconds.insert(runtime.name.to_owned(), value);
+            runtime.forget("bench")?;
+        }
+        Ok(json!({ "execs": count, "seconds": seconds }))
+    }
+
     /// System calls of one `run` of docker.json by all processes that take part.
     fn system_calls(&self) -> Result<Value> {
         eprintln!("bench: system calls");
@@ -332,6 +399,7 @@ fn lifecycle(runtime: &Runtime, directory: &str) -> Result<Sample> {
     Ok(Sample {
         milliseconds: create.milliseconds + start.milliseconds + delete.milliseconds,
         maxrss_kib: create.maxrss_kib.max(start.maxrss_kib).max(delete.maxrss_kib),
+        cpu_milliseconds: create.cpu_milliseconds + start.cpu_milliseconds + delete.cpu_milliseconds,
     })
 }
 

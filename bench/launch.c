@@ -2,12 +2,12 @@
 //
 //   launch MILLISECONDS PROGRAM [ARGUMENT]...
 //
-// prints "NANOSECONDS MAXRSS STATUS" to standard output: the time from before vfork to after wait4, the
-// peak resident memory in KiB, and the wait status; "timeout" when the program had to be killed. The
+// prints "NANOSECONDS MAXRSS STATUS CPU" to standard output: the time from before vfork to after wait4, the
+// peak resident memory in KiB, the wait status, and the processor time in microseconds; "timeout" when the program had to be killed. The
 // program gets /dev/null as standard input and output and this program's standard error.
 //
-// MAXRSS is wait4's ru_maxrss: the largest process among the program and the descendants that it waited
-// for. The kernel counts the memory of the process that called exec too, which is why the measuring
+// MAXRSS and CPU are wait4's: of the program and the descendants that it waited for, the largest one and
+// the sum of user and system time. The kernel counts the memory of the process that called exec too, which is why the measuring
 // process has to be as small as this one, and why it is C.
 
 #define _GNU_SOURCE
@@ -60,6 +60,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     long long elapsed = (end.tv_sec - start.tv_sec) * 1000000000ll + (end.tv_nsec - start.tv_nsec);
-    printf("%lld %ld %d\n", elapsed, usage.ru_maxrss, status);
+    long long seconds = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec;
+    long long cpu = seconds * 1000000ll + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+    printf("%lld %ld %d %lld\n", elapsed, usage.ru_maxrss, status, cpu);
     return 0;
 }

@@ -11,6 +11,10 @@ const BINARY_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 /// every runtime the same fork and exec of a program that is not its own.
 const TARGET_CASE: &str = "run of docker.json";
 
+/// `exec` of /bin/true in a running container, and what it has to reach.
+pub const EXEC_CASE: &str = "exec in a container of docker.json";
+const EXEC_TARGETS: [(&str, f64); 2] = [("crun", 0.35), ("runc", 0.12)];
+
 /// The value below which this share of the samples lies; null-like NaN is avoided: None without samples.
 pub fn quantile(values: &mut [f64], share: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -52,18 +56,25 @@ fn result<'a>(document: &'a Value, layout: &str, case: &str, runtime: &str) -> O
 /// Each target with what was measured; a target whose peer did not run has no measured value.
 fn targets(document: &Value) -> Value {
     let of = |runtime: &str| result(document, "v2", TARGET_CASE, runtime);
-    let median = |runtime: &str| of(runtime)?["median_ms"].as_f64();
+    let share = |case: &str, peer: &str| {
+        let median = |runtime: &str| result(document, "v2", case, runtime)?["median_ms"].as_f64();
+        median("berth").zip(median(peer)).map(|(own, peer)| own / peer)
+    };
     let target = |name: String, limit: f64, measured: Option<f64>| {
         let met = measured.map(|measured| measured <= limit);
         json!({ "target": name, "limit": limit, "measured": measured, "met": met })
     };
-    let mut targets: Vec<Value> = RATIO_TARGETS
-        .iter()
-        .map(|(peer, limit)| {
-            let measured = median("berth").zip(median(peer)).map(|(own, peer)| own / peer);
-            target(format!("{TARGET_CASE} on v2, share of {peer}'s median"), *limit, measured)
-        })
-        .collect();
+    let cases = [(TARGET_CASE, &RATIO_TARGETS[..]), (EXEC_CASE, &EXEC_TARGETS[..])];
+    let mut targets = Vec::new();
+    for (case, limits) in cases {
+        for (peer, limit) in limits {
+            targets.push(target(
+                format!("{case} on v2, share of {peer}'s median"),
+                *limit,
+                share(case, peer),
+            ));
+        }
+    }
     let peak = of("berth").and_then(|result| result["peak_rss_kib"].as_f64());
     targets.push(target("peak memory of that run, KiB".to_owned(), PEAK_RSS_KIB, peak));
     targets.push(target(
@@ -88,7 +99,7 @@ pub fn print(document: &Value) {
             None => "not measured",
         };
         println!(
-            "  {:<58} {:>12} of at most {:>10}  {verdict}",
+            "  {:<70} {:>12} of at most {:>10}  {verdict}",
             text(&target["target"]),
             number(&target["measured"]),
             number(&target["limit"])
@@ -112,6 +123,8 @@ fn print_layout(layout: &Value) {
     }
     println!("\nsystem calls of one run of docker.json, /bin/true's own among them");
     print_counts(&layout["system_calls"]);
+    println!("\nprocessor time of {} execs, seconds", number(&layout["exec_cpu"]["execs"]));
+    print_counts(&layout["exec_cpu"]["seconds"]);
     if layout["smallest_memory_limit_kib"].is_object() {
         println!("\nsmallest memory.limit under which docker.json runs, KiB");
         print_counts(&layout["smallest_memory_limit_kib"]);

@@ -24,6 +24,8 @@ pub struct Sample {
     pub milliseconds: f64,
     /// ru_maxrss of the direct child and what it waited for.
     pub maxrss_kib: u64,
+    /// User and system time of the same.
+    pub cpu_milliseconds: f64,
 }
 
 /// The runtimes that are here, berth first. `BENCH_ONLY` narrows them down.
@@ -91,7 +93,7 @@ pub fn call_within(seconds: u64, command: &[String]) -> Result<Sample> {
         text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("(it said nothing)").to_owned()
     };
     let fields: Vec<&str> = printed.split_whitespace().collect();
-    let [nanoseconds, maxrss, status] = fields[..] else {
+    let [nanoseconds, maxrss, status, cpu] = fields[..] else {
         bail!("{}: {}", printed.trim(), reason());
     };
     if status != "0" {
@@ -99,7 +101,8 @@ pub fn call_within(seconds: u64, command: &[String]) -> Result<Sample> {
     }
     let nanoseconds: f64 =
         nanoseconds.parse().map_err(|error| anyhow!("launch printed {printed:?}: {error}"))?;
-    Ok(Sample { milliseconds: nanoseconds / 1e6, maxrss_kib: maxrss.parse()? })
+    let cpu: f64 = cpu.parse().map_err(|error| anyhow!("launch printed {printed:?}: {error}"))?;
+    Ok(Sample { milliseconds: nanoseconds / 1e6, maxrss_kib: maxrss.parse()?, cpu_milliseconds: cpu / 1e3 })
 }
 
 /// How long one command may take before it counts as hung.

@@ -24,11 +24,11 @@ tests! {
     cve_2016_9962_nobody_looks_into_a_joining_process; alone: nothing_is_left
 }
 
-fn sleeper() -> Bundle {
+pub fn sleeper() -> Bundle {
     Bundle::new().steps(&["report", "echo:started", "sleep:1000"])
 }
 
-fn up(bundle: Bundle) -> Container {
+pub fn up(bundle: Bundle) -> Container {
     let mut container = bundle.container();
     container.up();
     container.await_output("started");
@@ -36,21 +36,21 @@ fn up(bundle: Bundle) -> Container {
 }
 
 /// `berth exec FLAGS ID payload STEPS`
-fn exec(container: &Container, flags: &[&str], steps: &[&str]) -> Command {
+pub fn exec(container: &Container, flags: &[&str], steps: &[&str]) -> Command {
     let mut words = vec![PAYLOAD];
     words.extend(steps);
     container.verb("exec", flags, &words)
 }
 
 #[track_caller]
-fn report(container: &Container, flags: &[&str], steps: &[&str]) -> Report {
+pub fn report(container: &Container, flags: &[&str], steps: &[&str]) -> Report {
     let steps: Vec<&str> = steps.iter().copied().chain(["report"]).collect();
     Report::parse(&exec(container, flags, &steps).done().ok().stdout())
 }
 
 /// It failed with exec's own code and one line that holds `words`.
 #[track_caller]
-fn refused(done: &Done, words: &str) {
+pub fn refused(done: &Done, words: &str) {
     assert_eq!(done.code(), 255, "{}", done.describe());
     let stderr = done.stderr();
     assert!(stderr.contains("exec failed: ") && stderr.contains(words), "{words:?}: {}", done.describe());
@@ -60,7 +60,7 @@ fn refused(done: &Done, words: &str) {
 const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
 #[track_caller]
-fn same_namespaces(init: &Report, exec: &Report) {
+pub fn same_namespaces(init: &Report, exec: &Report) {
     for kind in KINDS {
         assert_eq!(init.namespace(kind), exec.namespace(kind), "{kind}");
     }
@@ -285,7 +285,7 @@ fn unknown_capability_is_ignored_with_a_warning() {
     assert!(done.stderr().contains("CAP_NONSENSE"), "{}", done.describe());
 }
 
-fn write_process(container: &Container, process: &Value) -> String {
+pub fn write_process(container: &Container, process: &Value) -> String {
     let path = container.bundle.path.join("process.json");
     fs::write(&path, process.to_string()).expect("process file");
     path.to_string_lossy().into_owned()
@@ -578,7 +578,7 @@ fn paused_container() {
 fn unknown_container() {
     let done = program::berth(&["exec", "nobody", "/bin/true"]).done();
     refused(&done, "container does not exist");
-    program::berth(&["exec", "nobody"]).done().exits(1);
+    refused(&program::berth(&["exec", "nobody"]).done(), "container does not exist");
     program::berth(&["exec", "--nonsense", "nobody", "/bin/true"]).done().exits(1);
 }
 

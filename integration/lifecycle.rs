@@ -1,9 +1,11 @@
 //! create, start, state, kill, delete, list.
 
 use crate::harness::program::{Bounded, await_condition, berth, root};
+use crate::harness::terminal::ConsoleSocket;
 use crate::harness::*;
 use crate::tests;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 tests! {
@@ -16,6 +18,7 @@ tests! {
     list_shows_containers, list_of_an_empty_root, state_directory_is_private, failing_command_at_create,
     command_that_is_not_executable, annotations_are_in_the_state, delete_is_idempotent_with_force, the_runtime_may_be_moved,
     foreground_run_leaves_no_state, run_keep_leaves_the_state, run_detached_returns_while_it_runs,
+    pidfd_socket_gets_the_first_process, orphans_come_to_run_unless_told, containers_by_regex,
 }
 
 fn sleeper() -> Bundle {
@@ -360,4 +363,67 @@ fn run_detached_returns_while_it_runs() {
     container.command("run", &["--detach"]).done().ok();
     assert_eq!(container.status(), "running");
     container.finish();
+}
+
+fn pidfd_socket_gets_the_first_process() {
+    let socket = ConsoleSocket::new();
+    let flags = ["--pidfd-socket", socket.path.to_str().expect("path")];
+    let is_pidfd_of = |pid: i32| {
+        let message = socket.receive();
+        assert_eq!(message.descriptors.len(), 1);
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", message.descriptors[0].as_raw_fd()));
+        assert!(info.expect("fdinfo").contains(&format!("Pid:\t{pid}\n")), "not a pidfd of {pid}");
+    };
+    let mut created = sleeper().container();
+    assert!(created.try_create(&flags).status.success());
+    is_pidfd_of(created.pid());
+    let running = sleeper().container();
+    let pid_file = running.pid_file();
+    let all = [&flags[..], &["--detach", "--pid-file", pid_file.to_str().expect("path")]].concat();
+    running.command("run", &all).done().ok();
+    is_pidfd_of(running.pid());
+}
+
+/// Without a pid namespace of its own nobody in the container waits for its orphans.
+fn orphans_come_to_run_unless_told() {
+    for (flags, comes_to_run) in [(&[][..], true), (&["--no-subreaper"][..], false)] {
+        // A child that makes a child and ends.
+        let steps = ["background:background:sleep:1000", "echo:started", "sleep:1000"];
+        let container = Bundle::new().without_namespace("pid").steps(&steps).container();
+        let running = container.run_in_background(flags);
+        running.await_stdout("started");
+        let init = container.state()["pid"].as_i64().expect("a pid");
+        let run = i64::from(running.child.id());
+        let own = i64::from(std::process::id());
+        let reaper = if comes_to_run { run } else { own };
+        let is_there = || {
+            let text = container.verb("ps", &["--format", "json"], &[]).done().ok().stdout();
+            let pids: Vec<i64> = serde_json::from_str(&text).expect("pids");
+            host::processes().iter().any(|(pid, parent, _)| {
+                i64::from(*pid) != init && pids.contains(&i64::from(*pid)) && i64::from(*parent) == reaper
+            })
+        };
+        assert!(await_condition(is_there), "{flags:?}: the orphan did not come to {reaper}");
+        container.kill("KILL");
+        running.wait();
+    }
+}
+
+fn containers_by_regex() {
+    let mut containers = [sleeper().container(), sleeper().container(), sleeper().container()];
+    for (number, container) in containers.iter_mut().enumerate() {
+        container.id = format!("{}-{}", if number < 2 { "even" } else { "odd" }, container.id);
+        container.up();
+        container.await_output("started");
+    }
+    berth(&["kill", "--regex", "^even-", "KILL"]).done().ok();
+    containers[0].await_status("stopped");
+    containers[1].await_status("stopped");
+    assert_eq!(containers[2].status(), "running");
+    berth(&["delete", "--regex", "^even-.*"]).done().ok();
+    let listed = berth(&["list", "-q"]).done().ok().stdout();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), [containers[2].id.as_str()]);
+    berth(&["delete", "-r", "-f", "."]).done().ok();
+    assert_eq!(berth(&["list", "-q"]).done().ok().stdout(), "");
+    berth(&["kill", "-r", "(", "KILL"]).done().fails("--regex");
 }

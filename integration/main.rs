@@ -3,22 +3,27 @@
 // All of it is tests; without libtest clippy cannot know.
 #![allow(clippy::expect_used)]
 
+mod annotations;
 mod capabilities;
 mod cgroups;
 mod checkpoint;
 mod checkpoint_errors;
 mod cli;
+mod console;
 mod devices;
 mod engines_bundles;
 mod events;
 mod exec;
+mod exec_attributes;
 mod fds;
 mod features;
+mod flags;
 mod freeze;
 mod harness;
 mod hooks;
 mod invalid;
 mod lifecycle;
+mod live_mounts;
 mod logs;
 mod mounts;
 mod namespaces;
@@ -33,6 +38,7 @@ mod seccomp_programs;
 mod systemd;
 mod terminal;
 mod time_namespace;
+mod transcript;
 mod update;
 mod userns;
 
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
         ("userns", userns::TESTS),
         ("time_namespace", time_namespace::TESTS),
         ("mounts", mounts::TESTS),
+        ("live_mounts", live_mounts::TESTS),
         ("propagation", propagation::TESTS),
         ("devices", devices::TESTS),
         ("process", process::TESTS),
@@ -64,12 +71,17 @@ fn main() -> ExitCode {
         ("events", events::TESTS),
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),
+        ("annotations", annotations::TESTS),
         ("terminal", terminal::TESTS),
+        ("console", console::TESTS),
         ("exec", exec::TESTS),
+        ("exec_attributes", exec_attributes::TESTS),
         ("fds", fds::TESTS),
         ("checkpoint", checkpoint::TESTS),
         ("checkpoint_errors", checkpoint_errors::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
+        ("transcript", transcript::TESTS),
+        ("flags", flags::TESTS),
     ])
 }

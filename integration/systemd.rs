@@ -11,6 +11,7 @@ tests! {
     a_scope_has_the_limits, update_and_pause_in_a_scope, the_cgroup_namespace_begins_at_the_scope,
     a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
     a_restored_container_has_a_scope,
+    the_flags_choose_the_driver, exec_joins_the_scope,
 }
 
 fn needs_systemd() {
@@ -157,4 +158,52 @@ fn a_restored_container_has_a_scope() {
     assert_eq!(control("pids", &cgroup(&container), "pids.max", "pids.max"), "50");
     assert_eq!(show(&container, "ActiveState"), "active");
     container.finish();
+}
+
+/// Where no systemd runs, its driver is asked for in vain and says so.
+fn the_flags_choose_the_driver() {
+    let has_systemd = std::path::Path::new("/run/systemd/private").exists();
+    for flags in [&["--systemd-cgroup"][..], &["--cgroup-manager", "systemd"], &["--cgroup-manager=systemd"]]
+    {
+        let container = scoped(Bundle::new().steps(&["sleep:1000"]));
+        container.bundle.write();
+        let mut command = berth(flags);
+        command.arg("create").arg("--bundle").arg(&container.bundle.path);
+        command.arg("--pid-file").arg(container.pid_file()).arg(&container.id);
+        let done = command.done();
+        if has_systemd {
+            done.ok();
+            assert_eq!(show(&container, "ActiveState"), "active");
+        } else {
+            done.fails("systemd");
+        }
+    }
+    // The path is a directory then, whatever it looks like to systemd.
+    let container = Bundle::new().steps(&["sleep:1000"]).container();
+    container.bundle.write();
+    let mut command = berth(&["--cgroup-manager=cgroupfs", "create", "--bundle"]);
+    command.arg(&container.bundle.path).arg(&container.id);
+    command.done().ok();
+    assert!(!host::cgroups_with(&container.bundle.cgroup_path()).is_empty());
+}
+
+fn exec_joins_the_scope() {
+    needs_systemd();
+    let container = scoped(Bundle::new().steps(&["sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    container.verb("start", &[], &[]).done().ok();
+    // With the flag of the engine and without: where the container is stands in its state.
+    for flags in [&["--systemd-cgroup"][..], &[]] {
+        let mut command = berth(flags);
+        command.args(["exec", &container.id, "/bin/payload", "report"]);
+        let report = Report::parse(&command.done().ok().stdout());
+        let table = report["cgroup"].as_array().expect("lines").iter().filter_map(Value::as_str);
+        let lines: Vec<&str> = table.filter(|line| line.contains(".scope")).collect();
+        assert!(!lines.is_empty(), "{}", report["cgroup"]);
+        assert!(lines.iter().all(|line| line.ends_with(&cgroup(&container))), "{lines:?}");
+    }
+    container.verb("pause", &[], &[]).done().ok();
+    let refused = container.verb("exec", &[], &["/bin/true"]).done();
+    assert!(refused.stderr().contains("paused container"), "{}", refused.describe());
+    container.verb("resume", &[], &[]).done().ok();
 }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 tests! {
     flags_reach_the_kernel, memory_and_swap_depend_on_each_other, resources_from_a_file_and_stdin, a_later_update_merges,
     an_unlimited_memory_frees_swap, devices_stay_unless_given, refused_values_leave_everything, what_cannot_be_updated,
-    bad_resources_are_named,
+    bad_resources_are_named, burst_and_idle, weight_of_block_io, real_time, obsolete_limits_are_ignored_with_a_warning,
 }
 
 fn sleeper() -> Container {
@@ -221,4 +221,72 @@ fn bad_resources_are_named() {
         container.verb("update", &["-r", &file.to_string_lossy()], &[]).done().fails(words);
     }
     container.verb("update", &["-r", "/nonexistent"], &[]).done().fails("/nonexistent");
+}
+
+fn burst_and_idle() {
+    needs("cpu");
+    let mut container = sleeper();
+    container.create();
+    update(&container, &["--cpu-quota", "50000", "--cpu-period", "100000", "--cpu-burst", "20000"]);
+    assert_eq!(value(&container, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "20000");
+    update(&container, &["--cpu-idle", "1"]);
+    assert_eq!(value(&container, "cpu", "cpu.idle", "cpu.idle"), "1");
+    update(&container, &["--cpu-idle", "0"]);
+    assert_eq!(value(&container, "cpu", "cpu.idle", "cpu.idle"), "0");
+}
+
+/// A file of the container's cgroup, if the kernel has it.
+fn file(container: &Container, controller: &str, name: &str) -> Option<String> {
+    let cgroup = container.bundle.cgroup_path();
+    let path = hierarchy_of(controller)?.join(cgroup.trim_start_matches('/')).join(name);
+    std::fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned())
+}
+
+/// Which file there is depends on the kernel's schedulers of block IO.
+fn weight_of_block_io() {
+    let controller = if is_v2() { "io" } else { "blkio" };
+    needs(controller);
+    let mut container = sleeper();
+    container.create();
+    let done = container.verb("update", &["--blkio-weight", "300"], &[]).done();
+    let seen = |name: &str| file(&container, controller, name);
+    let found = ["io.bfq.weight", "io.weight", "blkio.bfq.weight", "blkio.weight"].into_iter().find_map(seen);
+    match found {
+        Some(text) => {
+            done.ok();
+            // 10 … 1000 of v1 are 1 … 10000 of v2, but for BFQ.
+            assert!(["300", "default 300", "default 2930"].contains(&text.as_str()), "{text}");
+        }
+        None => drop(done.fails("weight")),
+    }
+    container.verb("update", &["--blkio-weight", "5"], &[]).done().exits(1);
+}
+
+fn real_time() {
+    needs("cpu");
+    let mut container = sleeper();
+    container.create();
+    let flags = ["--cpu-rt-period", "1000000", "--cpu-rt-runtime", "0"];
+    let done = container.verb("update", &flags, &[]).done();
+    match file(&container, "cpu", "cpu.rt_runtime_us") {
+        Some(text) => {
+            done.ok();
+            assert_eq!(text, "0");
+            assert_eq!(file(&container, "cpu", "cpu.rt_period_us").as_deref(), Some("1000000"));
+            // More than all of the time.
+            let flags = ["--cpu-rt-period", "1000", "--cpu-rt-runtime", "100000"];
+            container.verb("update", &flags, &[]).done().fails("cpu.rt_");
+        }
+        // cgroup v2 has no such limit, nor has a kernel without CONFIG_RT_GROUP_SCHED.
+        None => drop(done.fails("realtime")),
+    }
+}
+
+fn obsolete_limits_are_ignored_with_a_warning() {
+    let mut container = sleeper();
+    container.create();
+    for flag in ["--kernel-memory", "--kernel-memory-tcp"] {
+        let done = container.verb("update", &[flag, "1048576"], &[]).done().ok();
+        assert!(done.stderr().contains(&format!("{flag} is ignored")), "{}", done.describe());
+    }
 }

@@ -8,6 +8,7 @@ pub mod program;
 pub mod report;
 pub mod runner;
 pub mod terminal;
+pub mod tmux;
 
 pub use bundle::Bundle;
 pub use container::Container;

@@ -479,7 +479,7 @@ impl Record {
             let path = directory.host_path();
             let fd = directory
                 .open()?
-                .ok_or_else(|| Error::new(Code::State, format!("cgroup {} is gone", path.display())))?;
+                .ok_or_else(|| Error::new(Code::State, format!("there is no cgroup {}", path.display())))?;
             if directory.is_unified() {
                 cgroup.unified = Some(fd);
             } else {

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use super::Cgroup;
 use super::record::{Directory, Record};
-use crate::error::{Call, Error, Result};
+use crate::error::{Call, Code, Error, Result};
 
 /// What `exec --cgroup` says: where below the container's own cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,12 @@ impl Record {
         if let Some(unknown) = controllers.find(|name| !self.directories.iter().any(|d| d.has(name))) {
             return Err(Error::invalid(format!("--cgroup: the container has no controller {unknown:?}")));
         }
-        moved.open()
+        moved.open().map_err(|error| match error.code() {
+            Code::State => {
+                Error::invalid(format!("--cgroup: {error}")).remedy("make it first: an exec makes none")
+            }
+            _ => error,
+        })
     }
 
     /// As [`Record::open`], but on the unified hierarchy the cgroup in which `init` is now. For when the

@@ -7,7 +7,7 @@ use clap::Args;
 use super::Status;
 use crate::container::exec::{Changes, ExecOptions, ProcessSource};
 use crate::container::{self, Host};
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 
 /// Run one more process in a container
 #[derive(Clone, Debug, Args)]
@@ -28,8 +28,8 @@ pub struct Exec {
     #[arg(short, long)]
     pub tty: bool,
     /// uid, or uid:gid
-    #[arg(short, long, value_parser = parse_user, value_name = "UID[:GID]")]
-    pub user: Option<(u32, Option<u32>)>,
+    #[arg(short, long, value_name = "UID[:GID]", allow_hyphen_values = true)]
+    pub user: Option<String>,
     /// A further group
     #[arg(short = 'g', long, value_name = "GID")]
     pub additional_gids: Vec<u32>,
@@ -67,25 +67,21 @@ pub struct Exec {
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
     /// The command; all that follows the id is its own
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required_unless_present = "process"
-    )]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
 }
 
 impl Exec {
-    /// What the flags mean.
-    pub fn options(&self) -> ExecOptions {
+    /// What the flags mean. What only an exec can find wrong with them, the missing command among it, is a
+    /// failure of exec's own (255) and not one of the command line (1), as with runc.
+    fn options(&self) -> Result<ExecOptions> {
         let process = match &self.process {
             Some(file) => ProcessSource::File(file.clone()),
             None => ProcessSource::Changes(Box::new(Changes {
                 args: self.command.clone(),
                 cwd: self.cwd.clone(),
                 env: self.env.clone(),
-                user: self.user,
+                user: self.user.as_deref().map(parse_user).transpose()?,
                 additional_gids: self.additional_gids.clone(),
                 selinux_label: self.process_label.clone(),
                 apparmor_profile: self.apparmor.clone(),
@@ -93,7 +89,7 @@ impl Exec {
                 capabilities: self.cap.clone(),
             })),
         };
-        ExecOptions {
+        Ok(ExecOptions {
             process,
             tty: self.tty,
             detach: self.detach,
@@ -103,21 +99,22 @@ impl Exec {
             preserve_fds: self.preserve_fds,
             cgroup: self.cgroup.clone(),
             ignore_paused: self.ignore_paused,
-        }
+        })
     }
 
     /// Runs the process; the status is its own.
     pub fn execute(&self, host: &Host) -> Result<Status> {
-        container::exec::exec(host, &self.id, &self.options()).map(Status::from)
+        let status = self.options().and_then(|options| container::exec::exec(host, &self.id, &options));
+        status.context("exec failed").map(Status::from)
     }
 }
 
 /// Names would have to be looked up in the container's own files, which runc does not do either.
-fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
+fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
         // parse would take "+0" too.
         let id = part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u32>().ok());
-        id.flatten().ok_or_else(|| format!("{part:?} is not a numeric id"))
+        id.flatten().ok_or_else(|| Error::invalid(format!("--user {text}: {part:?} is not a numeric id")))
     };
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),

@@ -14,6 +14,7 @@ pub mod features;
 pub mod global;
 pub mod kill;
 pub mod list;
+pub mod mounts;
 pub mod pause;
 pub mod ps;
 pub mod restore;
@@ -25,6 +26,9 @@ pub mod start;
 pub mod state;
 pub mod update;
 mod usage;
+
+#[cfg(test)]
+mod documents;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -85,7 +89,7 @@ pub enum Verb {
     /// Create a container, start it and wait for it
     Run(run::Run),
     /// Run one more process in a container
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
     /// List the containers of this root
     List(list::List),
     /// Stop all processes of a container
@@ -102,6 +106,8 @@ pub enum Verb {
     Checkpoint(Box<checkpoint::Checkpoint>),
     /// Make a container from an image
     Restore(Box<restore::Restore>),
+    /// Change what is mounted in a container
+    Mounts(mounts::Mounts),
     /// Write a config.json to start from
     Spec(spec::Spec),
     /// Print what berth can do as JSON
@@ -129,6 +135,7 @@ impl Verb {
             Self::Events(verb) => verb.execute(host),
             Self::Checkpoint(verb) => verb.execute(host),
             Self::Restore(verb) => verb.execute(host),
+            Self::Mounts(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
             Self::Features(verb) => verb.execute(),
             Self::Seccomp(verb) => verb.execute(),
@@ -312,7 +319,7 @@ mod tests {
              --preserve-fds 1 --cgroup a --ignore-paused x ls -l --env",
         );
         assert_eq!(exec.env, ["A=b", "C=d"]);
-        assert_eq!(exec.user, Some((1, Some(2))));
+        assert_eq!(exec.user.as_deref(), Some("1:2"));
         assert_eq!(exec.additional_gids, [3, 4]);
         assert_eq!(exec.command, ["ls", "-l", "--env"]);
         let exec: exec::Exec = parse_later("--process /p.json --detach --pid-file /p x");

@@ -7,13 +7,17 @@ const ALIASES: [(&str, i32); 3] = [("IOT", libc::SIGABRT), ("CLD", libc::SIGCHLD
 
 /// A signal from its number, its name with or without `SIG`, in any case, or `RTMIN+n`, `RTMAX-n`.
 ///
-/// Zero is refused: it signals nothing, and kill(2) with it would look like a success.
+/// Zero signals nothing and tells whether there is a process, as in kill(2). Nothing at all, which a script
+/// with an unset variable sends, is the default as with runc.
 pub fn parse(text: &str) -> Result<i32, String> {
+    if text.is_empty() {
+        return Ok(libc::SIGTERM);
+    }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let number = name.parse().ok().or_else(|| standard(name)).or_else(|| real_time(name));
     match number {
-        Some(number) if (1..=libc::SIGRTMAX()).contains(&number) => Ok(number),
+        Some(number) if (0..=libc::SIGRTMAX()).contains(&number) => Ok(number),
         _ => Err(format!("unknown signal {text:?}")),
     }
 }
@@ -60,6 +64,8 @@ mod tests {
             ("IOT", 6),
             ("WINCH", 28),
             ("64", 64),
+            ("0", 0),
+            ("", 15),
             ("RTMIN", libc::SIGRTMIN()),
             ("SIGRTMIN+3", libc::SIGRTMIN() + 3),
             ("RTMAX-1", 63),
@@ -70,8 +76,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_signal() {
-        for text in ["", "SIG", "0", "65", "-9", "TERMINATE", "RTMIN5", "RTMIN-1", "RTMAX+1", "RTMIN+x", "é"]
-        {
+        for text in ["SIG", "65", "-9", "TERMINATE", "RTMIN5", "RTMIN-1", "RTMAX+1", "RTMIN+x", "é"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

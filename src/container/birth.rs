@@ -141,8 +141,11 @@ impl Birth<'_> {
         if let (Some(path), Some(init)) = (&self.options.pid_file, &self.init) {
             notify_engine::write_pid_file(path, init.pid)?;
         }
-        if let (Some(path), Some(init)) = (&self.options.pidfd_socket, &self.init) {
-            notify_engine::send_pidfd(path, init)?;
+        let receivers = [&self.options.pidfd_socket, &self.planned.pidfd_receiver];
+        for path in receivers.into_iter().flatten() {
+            if let Some(init) = &self.init {
+                notify_engine::send_pidfd(path, init)?;
+            }
         }
         channel.send_start(filter).or_else(|error| self.prefer_last_words(channel, error))
     }

@@ -18,7 +18,7 @@ use super::conversation::{self, Conversation, Heard};
 use super::foreground::{self, Relay, Signals};
 use super::state::{Record, StateDir};
 use super::status::{self, Status};
-use super::{Host, notify_engine, plan};
+use super::{Host, annotations, notify_engine, plan};
 use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
@@ -96,10 +96,6 @@ pub struct Changes {
 /// # Errors
 /// The container is in no state for it, or something refuses; nothing of the process is left then.
 pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
-    run(host, id, options).context("exec failed")
-}
-
-fn run(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
     if options.console_socket.is_some() && !options.detach {
         return Err(Error::invalid(
             "--console-socket: only with --detach, in the foreground berth relays the terminal",
@@ -183,8 +179,10 @@ fn plan(
         }
         ProcessSource::Changes(changes) => change(&container, changes, warnings)?,
     };
-    let from_file = matches!(options.process, ProcessSource::File(_));
-    process.set_terminal(Some(options.tty || from_file && process.terminal() == Some(true)));
+    // A file says itself whether there is a terminal, and --tty changes nothing of it (runc).
+    if !matches!(options.process, ProcessSource::File(_)) {
+        process.set_terminal(Some(options.tty));
+    }
     container.set_process(Some(process.clone()));
     spec::check(
         &container,
@@ -196,8 +194,9 @@ fn plan(
     )?;
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
+    let keep_groups = annotations::keeps_groups(&container);
     Ok(Planned {
-        process: plan::user_process(&process, &linux, keyring, options.preserve_fds, warnings)?,
+        process: plan::user_process(&process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?,
         has_memory_limit: plan::has_memory_limit(&linux),
         below: options.cgroup.iter().map(|text| cgroups::Below::parse(text)).collect::<Result<_>>()?,
     })
@@ -343,7 +342,7 @@ fn make(
 }
 
 /// The container's root directory, by the kernel's own link and not by a path.
-fn root_of(init: Pid) -> Result<OwnedFd> {
+pub(super) fn root_of(init: Pid) -> Result<OwnedFd> {
     let path = format!("/proc/{init}/root");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(path.as_str(), flags, Mode::empty()).call(|| format!("open({path}, O_PATH)"))

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::image;
+use super::{annotations, image};
 use crate::hooks;
 use crate::namespaces::Kind;
 use crate::{rootfs, seccomp, security, spec};
@@ -14,7 +14,8 @@ const OLDEST: &str = "1.0.0";
 
 /// Annotations by which a config.json gets at more than its container: an engine that lets others set
 /// annotations has to hold these back. A trailing dot makes a prefix.
-const UNSAFE_ANNOTATIONS: [&str; 2] = ["org.systemd.property.", image::CONFIG_ANNOTATION];
+const UNSAFE_ANNOTATIONS: [&str; 3] =
+    ["org.systemd.property.", image::CONFIG_ANNOTATION, annotations::PREFIX];
 
 /// The Features structure.
 pub fn features() -> Value {

@@ -3,6 +3,7 @@
 //! `create` and `run` share one story, told in [`birth`]; what is known between two calls is in
 //! [`state`]; [`status`] asks the kernel what has become of a container.
 
+mod annotations;
 mod birth;
 pub mod checkpoint;
 mod conversation;
@@ -16,6 +17,7 @@ mod freeze;
 mod identity;
 pub mod image;
 mod kill;
+pub mod mounts;
 mod notify_engine;
 mod plan;
 mod processes;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use oci_spec::runtime::{Hook, Linux, LinuxMemory, Process, Spec};
 
 use super::Host;
+use super::annotations;
 use super::birth::Start;
 use super::create::CreateOptions;
 use super::state::Record;
@@ -35,6 +36,8 @@ pub struct Planned {
     pub create_runtime: Vec<Hook>,
     /// Whether a process of the container may be killed for its memory.
     pub has_memory_limit: bool,
+    /// Gets init's pidfd, besides `--pidfd-socket`.
+    pub pidfd_receiver: Option<PathBuf>,
     rootfs: PathBuf,
     poststart: Vec<Hook>,
     poststop: Vec<Hook>,
@@ -77,7 +80,8 @@ fn compile(
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
     refuse_what_would_be_ignored(&linux)?;
-    let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
+    let keep_groups = annotations::keeps_groups(spec);
+    let user_process = user_process(process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?;
 
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
@@ -101,6 +105,7 @@ fn compile(
         domainname: spec.domainname().clone(),
         rootfs,
         process: user_process,
+        by_user: !nix::unistd::geteuid().is_root(),
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
         create_container: hooks.create_container().clone().unwrap_or_default(),
         start_container: hooks.start_container().clone().unwrap_or_default(),
@@ -112,6 +117,7 @@ fn compile(
         init,
         cgroup,
         has_memory_limit: has_memory_limit(&linux),
+        pidfd_receiver: annotations::pidfd_receiver(spec),
         rootfs: root,
         poststart: hooks.poststart().clone().unwrap_or_default(),
         poststop: hooks.poststop().clone().unwrap_or_default(),
@@ -187,14 +193,15 @@ impl Planned {
     }
 }
 
-/// What init, or the joining process of an exec, is to become. `linux` is the container's; `keyring` is
-/// the id that its session keyring is named after.
+/// What init, or the joining process of an exec, is to become. `linux` is the container's;
+/// `keep_groups` is [`annotations::keeps_groups`]; `keyring` is the id that its session keyring is named after.
 ///
 /// # Errors
 /// A value that makes no sense, or that this host cannot give; a descriptor that is not open.
 pub(super) fn user_process(
     process: &Process,
     linux: &Linux,
+    keep_groups: bool,
     keyring: Option<String>,
     preserve_fds: u32,
     warnings: &mut Vec<String>,
@@ -209,8 +216,14 @@ pub(super) fn user_process(
         let metadata = profile.listener_metadata().clone();
         Some(Address { path: profile.listener_path().clone()?, metadata })
     });
+    let mut security = security::plan(process, linux, &security::Host::look(process)?, warnings)?;
+    security.user.keep_groups = keep_groups;
+    if keep_groups && !security.user.additional_gids.is_empty() {
+        warnings
+            .push(format!("process.user.additionalGids: ignored because of {}", annotations::KEEP_GROUPS));
+    }
     Ok(UserProcess {
-        security: security::plan(process, linux, &security::Host::look(process)?, warnings)?,
+        security,
         seccomp,
         agent,
         args: process.args().clone().unwrap_or_default(),
@@ -299,7 +312,7 @@ fn clone_pair((key, value): (&String, &String)) -> (String, String) {
 }
 
 /// What a mount of type `cgroup` shows.
-fn cgroup_view(record: &cgroups::Record) -> rootfs::CgroupView {
+pub(super) fn cgroup_view(record: &cgroups::Record) -> rootfs::CgroupView {
     let unified = |directory: &cgroups::Directory| rootfs::Unified {
         mountpoint: directory.mountpoint.clone(),
         path: directory.path.clone(),

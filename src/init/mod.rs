@@ -46,6 +46,8 @@ pub struct Plan {
     pub rootfs: rootfs::Plan,
     /// What the container's own process gets and is.
     pub process: UserProcess,
+    /// The caller is no root: what it may do with the container's namespaces, it may as their owner.
+    pub by_user: bool,
     /// Prestart or createRuntime hooks wait for the mounts.
     pub runtime_hooks: bool,
     /// Run in the container's namespaces before pivot_root.
@@ -229,6 +231,14 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option
         needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
         needed.extend(newborn.parent.as_ref().map(AsFd::as_fd));
         process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
+        let namespaces = &newborn.plan.namespaces;
+        if newborn.plan.by_user && namespaces.creates(Kind::User) && namespaces.creates(Kind::Pid) {
+            // Our memory is the initial user namespace's until execve, where a user may look into no
+            // undumpable process; and without that nobody joins us (exec in a created container). Who is in
+            // our namespaces from now on has come by the user's own exec, and there is nothing of the
+            // host left in our hands.
+            process::set_dumpable()?;
+        }
     }
     newborn.say(&FromInit::Ready, None)?;
     let filtered = newborn.plan.process.seccomp.is_some();
@@ -243,7 +253,10 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option
 
 /// Becomes the root of the user namespace. One that does not map root is left as it is: what needs
 /// no more than capabilities works, and for the rest the kernel's answer says why.
-fn become_root() -> Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub fn become_root() -> Result<()> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     match nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid)) {
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
@@ -262,7 +275,7 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
         // neighbour in the pid namespace nobody is there to use the moment.
         let alone = namespaces.creates(Kind::Pid);
         if alone {
-            nix::sys::prctl::set_dumpable(true).call(|| "prctl(PR_SET_DUMPABLE, 1)".into())?;
+            process::set_dumpable()?;
         }
         // Dropped, not restored: execve moves us into it.
         drop(namespaces::unshare_time(offsets, &Procfs::host()?)?);

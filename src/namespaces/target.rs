@@ -6,15 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::Kind;
 use super::join::OriginalPid;
+use super::{Join, Kind, Plan};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::sys;
 
 /// A process and the kinds of namespaces in which it is elsewhere than the caller. All are joined through
-/// its one pidfd: no path of them can be exchanged meanwhile, and the process cannot be another one.
+/// its one pidfd (Linux 5.8): no path of them can be exchanged meanwhile, and the process cannot be another
+/// one.
 #[derive(Debug)]
 pub struct Target {
+    pid: Pid,
     pidfd: OwnedFd,
     differing: u64,
 }
@@ -40,12 +42,18 @@ impl Target {
                 differing |= kind.flag();
             }
         }
-        // The pid was this process's all the time if it still is.
-        match sys::process::pidfd_send_signal(pidfd.as_fd(), 0) {
+        let target = Self { pid, pidfd, differing };
+        target.check_identity()?;
+        Ok(target)
+    }
+
+    /// What was read below `/proc/PID` was this process's if the process is still there.
+    fn check_identity(&self) -> Result<()> {
+        match sys::process::pidfd_send_signal(self.pidfd.as_fd(), 0) {
             // EPERM: it is there, and not ours to signal.
-            Ok(()) | Err(Errno::EPERM) => Ok(Self { pidfd, differing }),
+            Ok(()) | Err(Errno::EPERM) => Ok(()),
             Err(Errno::ESRCH) => Err(Error::new(Code::State, "the process has ended")),
-            Err(errno) => Err(Error::syscall(format!("pidfd_send_signal({pid}, 0)"), errno)),
+            Err(errno) => Err(Error::syscall(format!("pidfd_send_signal({}, 0)", self.pid), errno)),
         }
     }
 
@@ -92,14 +100,28 @@ impl Target {
         if kinds == 0 {
             return Ok(());
         }
-        sys::namespace::setns(self.pidfd.as_fd(), kinds)
-            .call(|| format!("setns(pidfd, {})", sys::process::describe_flags(kinds)))
-            .map_err(|error| match error.errno() {
-                Some(Errno::EINVAL) => error.remedy("joining by pidfd needs Linux 5.8"),
-                Some(Errno::ESRCH) => error.remedy("the container has ended"),
-                _ => error,
-            })
-            .context("join the container's namespaces")
+        match sys::namespace::setns(self.pidfd.as_fd(), kinds) {
+            // Linux before 5.8 takes no pidfd.
+            Err(Errno::EINVAL) => self.set_by_files(kinds),
+            result => result
+                .call(|| format!("setns(pidfd, {})", sys::process::describe_flags(kinds)))
+                .map_err(|error| match error.errno() {
+                    Some(Errno::ESRCH) => error.remedy("the container has ended"),
+                    _ => error,
+                }),
+        }
+        .context("join the container's namespaces")
+    }
+
+    /// Each namespace by its own file; all are opened before the first is entered.
+    fn set_by_files(&self, kinds: u64) -> Result<()> {
+        let joins = Kind::ALL.into_iter().filter(|kind| kinds & kind.flag() != 0).map(|kind| {
+            let path = format!("/proc/{}/ns/{}", self.pid, kind.proc_name()).into();
+            Join { kind, path }
+        });
+        let mut opened = Plan { joins: joins.collect(), ..Plan::default() }.open()?;
+        self.check_identity()?;
+        opened.enter()
     }
 }
 

@@ -27,6 +27,7 @@ mod hostfs;
 mod idmap;
 mod inroot;
 mod legacy;
+mod live;
 mod mask;
 mod options;
 mod plan;

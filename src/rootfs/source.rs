@@ -39,7 +39,8 @@ impl Plan {
     }
 }
 
-fn open_here(bind: &mut Bind, propagation: Option<u64>) -> Result<()> {
+/// Opens the source for a mount that is made later or elsewhere.
+pub(super) fn open_here(bind: &mut Bind, propagation: Option<u64>) -> Result<()> {
     let tree = match open(bind) {
         Ok(tree) => tree,
         // The child tries with mount(2).

@@ -24,6 +24,9 @@ pub struct User {
     pub gid: u32,
     /// All supplementary groups; the runtime's own are dropped.
     pub additional_gids: Vec<u32>,
+    /// The caller's supplementary groups stay, and `additional_gids` are not set (crun's
+    /// `run.oci.keep_original_groups`): where setgroups(2) is denied nobody can have both.
+    pub keep_groups: bool,
     /// Permission bits that new files do not get; 0022 when config.json says nothing, as in runc.
     pub umask: u32,
 }
@@ -44,6 +47,7 @@ pub(super) fn plan(user: &oci::User) -> Result<User> {
         uid: user.uid(),
         gid: user.gid(),
         additional_gids: user.additional_gids().clone().unwrap_or_default(),
+        keep_groups: false,
         umask,
     })
 }
@@ -101,23 +105,10 @@ impl Plan {
     }
 
     fn set_ids(&self, procfs: &Procfs) -> Result<()> {
-        let User { uid, gid, additional_gids, .. } = &self.user;
-        let groups: Vec<Gid> = additional_gids.iter().copied().map(Gid::from_raw).collect();
-        match setgroups(&groups) {
-            // In a rootless user namespace nobody may (user_namespaces(7), /proc/PID/setgroups). The groups
-            // of the caller stay then, unavoidably; but no group that was asked for is silently missing.
-            Err(Errno::EPERM) if setgroups_denied(procfs) => {
-                if !groups.is_empty() {
-                    return Err(Error::unsupported(format!(
-                        "process.user.additionalGids {additional_gids:?}: setgroups is denied in this user namespace"
-                    ))
-                    .remedy("map the groups with newgidmap (/etc/subgid), or ask for none"));
-                }
-            }
-            result => result
-                .call(|| format!("setgroups({additional_gids:?})"))
-                .map_err(|error| unmapped(error, "one of these groups"))?,
+        if !self.user.keep_groups {
+            set_groups(&self.user.additional_gids, procfs)?;
         }
+        let User { uid, gid, .. } = &self.user;
         let group = Gid::from_raw(*gid);
         setresgid(group, group, group)
             .call(|| format!("setresgid({gid})"))
@@ -126,6 +117,26 @@ impl Plan {
         setresuid(user, user, user)
             .call(|| format!("setresuid({uid})"))
             .map_err(|error| unmapped(error, "this uid"))
+    }
+}
+
+fn set_groups(gids: &[u32], procfs: &Procfs) -> Result<()> {
+    let groups: Vec<Gid> = gids.iter().copied().map(Gid::from_raw).collect();
+    match setgroups(&groups) {
+        // In a rootless user namespace nobody may (user_namespaces(7), /proc/PID/setgroups). The groups
+        // of the caller stay then, unavoidably; but no group that was asked for is silently missing.
+        Err(Errno::EPERM) if setgroups_denied(procfs) => {
+            if !groups.is_empty() {
+                return Err(Error::unsupported(format!(
+                    "process.user.additionalGids {gids:?}: setgroups is denied in this user namespace"
+                ))
+                .remedy("map the groups with newgidmap (/etc/subgid), or ask for none"));
+            }
+            Ok(())
+        }
+        result => result
+            .call(|| format!("setgroups({gids:?})"))
+            .map_err(|error| unmapped(error, "one of these groups")),
     }
 }
 
@@ -160,7 +171,10 @@ mod tests {
     #[test]
     fn defaults_the_umask_and_keeps_numbers() {
         let user = planned(r#"{"uid": 1000, "gid": 5, "additionalGids": [7, 8], "username": "0"}"#).unwrap();
-        assert_eq!(user, User { uid: 1000, gid: 5, additional_gids: vec![7, 8], umask: 0o022 });
+        assert_eq!(
+            user,
+            User { uid: 1000, gid: 5, additional_gids: vec![7, 8], keep_groups: false, umask: 0o022 }
+        );
         assert_eq!(planned(r#"{"uid": 0, "gid": 0, "umask": 63}"#).unwrap().umask, 0o077);
         assert!(planned(r#"{"uid": 0, "gid": 0, "umask": 512}"#).is_err());
         assert!(planned(r#"{"uid": 4294967295, "gid": 0}"#).is_err());

@@ -27,6 +27,7 @@ pub fn parse(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
         _ => parse_as_tree(json, warnings)?,
     };
     clear_empty_members(&mut spec);
+    name_seccomp_agent(&mut spec);
     warn_of_newer_version(&spec, warnings);
     Ok(spec)
 }
@@ -46,6 +47,20 @@ pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process>
     let mut process = parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))?;
     clear_empty_labels(&mut process);
     Ok(process)
+}
+
+/// Reads a config.json with other mounts than its own: those of `mounts add`, an array.
+pub fn parse_with_mounts(config: &[u8], mounts: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
+    const FIELD: &str = "mounts";
+    let mut document = tree(CONFIG, config)?;
+    document[FIELD] = match read(mounts) {
+        Ok(mounts @ Value::Array(_)) => mounts,
+        Ok(_) => return Err(Error::invalid(format!("{FIELD}: must be an array of mounts"))),
+        Err(error) => return Err(Error::invalid(format!("{FIELD}: {error}"))),
+    };
+    let text = serde_json::to_vec(&document)
+        .map_err(|error| Error::invalid(format!("{CONFIG} with other mounts: {error}")))?;
+    parse(&text, warnings)
 }
 
 /// Reads the linux.resources object that `update --resources` names.
@@ -275,6 +290,17 @@ fn clear_empty_members(spec: &mut Spec) {
     }
     if let Some(seccomp) = linux.seccomp_mut() {
         clear_empty!(seccomp, listener_path set_listener_path, listener_metadata set_listener_metadata);
+    }
+}
+
+/// crun's annotation from before there was listenerPath. The field wins.
+fn name_seccomp_agent(spec: &mut Spec) {
+    let annotations = spec.annotations().as_ref();
+    let receiver = annotations.and_then(|all| all.get("run.oci.seccomp.receiver"));
+    let Some(receiver) = receiver.filter(|path| !path.is_empty()).cloned() else { return };
+    let seccomp = spec.linux_mut().as_mut().and_then(|linux| linux.seccomp_mut().as_mut());
+    if let Some(seccomp) = seccomp.filter(|seccomp| seccomp.listener_path().is_none()) {
+        seccomp.set_listener_path(Some(receiver.into()));
     }
 }
 

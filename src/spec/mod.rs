@@ -19,7 +19,7 @@ use oci_spec::runtime::Spec;
 
 use crate::error::{Call, Context, Error, Result};
 
-pub use document::{parse, parse_process, parse_resources};
+pub use document::{parse, parse_process, parse_resources, parse_with_mounts};
 pub use template::template;
 pub use validate::{Options as ValidateOptions, validate};
 

@@ -94,7 +94,7 @@ fn each_rule_finds_its_fault() {
         ),
         (set("/process/args", Value::Null), "process.args: must name a command"),
         (set("/process/args", json!([])), "process.args: must name a command"),
-        (set("/process/args", json!([""])), "process.args[0]: must name a command"),
+        (set("/process/args", json!([""])), r#"process.args[0]: "": executable file not found in $PATH"#),
         (set("/process/args", json!(["a\u{0}b"])), "process.args[0]: contains a NUL character"),
         (set("/process/env/-", json!("PATH")), r#"process.env[1]: must be NAME=VALUE, not "PATH""#),
         (set("/process/env/-", json!("=x")), r#"process.env[1]: must be NAME=VALUE, not "=x""#),

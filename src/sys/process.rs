@@ -167,6 +167,14 @@ pub fn set_undumpable() -> Result<()> {
     nix::sys::prctl::set_dumpable(false).call(|| "prctl(PR_SET_DUMPABLE, 0)".into())
 }
 
+/// Takes [`set_undumpable`] back.
+///
+/// # Errors
+/// The kernel's; none is known.
+pub fn set_dumpable() -> Result<()> {
+    nix::sys::prctl::set_dumpable(true).call(|| "prctl(PR_SET_DUMPABLE, 1)".into())
+}
+
 #[allow(clippy::cast_sign_loss)] // constants
 fn clone_before_5_3(flags: u64, pidfd: &mut RawFd) -> Result<libc::c_long> {
     // The low byte is the exit signal here, so CLONE_NEWTIME cannot be said.

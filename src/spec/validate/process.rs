@@ -52,7 +52,10 @@ pub(super) fn args(config: &Config, problems: &mut Problems) {
     let Some(process) = config.process() else { return };
     match process.args().as_deref() {
         None | Some([]) => problems.add("process.args", "must name a command"),
-        Some([command, ..]) if command.is_empty() => problems.add("process.args[0]", "must name a command"),
+        // With the words by which engines tell a missing command (exit 127).
+        Some([command, ..]) if command.is_empty() => {
+            problems.add("process.args[0]", "\"\": executable file not found in $PATH");
+        }
         Some(_) => {}
     }
 }

@@ -1,0 +1,6 @@
+// The first process of a container that others are executed in: it waits to be killed.
+#include <unistd.h>
+
+int main(void) {
+    for (;;) pause();
+}

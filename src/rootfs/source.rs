@@ -44,6 +44,9 @@ fn open_here(bind: &mut Bind, propagation: Option<u64>) -> Result<()> {
         Ok(tree) => tree,
         // The child tries with mount(2).
         Err(Errno::ENOSYS) if bind.idmap.is_none() => return Ok(()),
+        // An ordinary user has the right only in the user namespace that is to come; its root, who is that
+        // user, opens the source by its path.
+        Err(Errno::EPERM) if bind.idmap.is_none() => return Ok(()),
         Err(errno) => return Err(failed(bind, errno)),
     };
     // The copy is a peer of the host's mount, where the child's own copies are not.

@@ -26,6 +26,7 @@ mod ps;
 mod regression;
 mod review;
 mod rlimits;
+mod rootless;
 mod seccomp;
 mod seccomp_programs;
 mod systemd;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("review", review::TESTS),
         ("namespaces", namespaces::TESTS),
         ("userns", userns::TESTS),
+        ("rootless", rootless::TESTS),
         ("time_namespace", time_namespace::TESTS),
         ("mounts", mounts::TESTS),
         ("propagation", propagation::TESTS),

@@ -2,7 +2,7 @@
 
 use crate::harness::program::Bounded;
 use crate::harness::*;
-use crate::tests;
+use crate::{require, tests};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,7 @@ tests! {
     identity_of_the_process_outside, too_long_a_map_is_a_clear_error, overlapping_ranges_are_refused, with_a_user_and_groups,
     masks_and_readonly_paths, hooks_run_outside, bind_of_a_directory_that_the_user_cannot_enter, cgroup_mount_stays_readonly,
     seccomp_and_no_new_privileges, root_of_the_namespace_is_powerless_outside, readonly_root, with_a_terminal_size_of_nothing,
-    devpts_with_a_mapped_group, sysctl_in_own_namespaces,
+    devpts_with_a_mapped_group, sysctl_in_own_namespaces, oom_score,
 }
 
 const BASE: u32 = 100_000;
@@ -230,4 +230,12 @@ fn sysctl_in_own_namespaces() {
         .set("/linux/sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "77" }))
         .report_after(&["read:/proc/sys/net/ipv4/ip_unprivileged_port_start"]);
     assert_eq!(report.probe("read:/proc/sys/net/ipv4/ip_unprivileged_port_start"), "77");
+}
+
+/// The kernel lets only who has a right in the first user namespace lower the score: berth, for its child.
+fn oom_score() {
+    let score = |score: i32| mapped().set("/process/oomScoreAdj", score).report()["oom_score_adj"].clone();
+    assert_eq!(score(321), "321");
+    require!(host::has_capability(caps::Capability::CAP_SYS_RESOURCE), "no CAP_SYS_RESOURCE here");
+    assert_eq!(score(-500), "-500");
 }

@@ -7,6 +7,7 @@ pub mod program;
 pub mod report;
 pub mod runner;
 pub mod terminal;
+pub mod user;
 
 pub use bundle::Bundle;
 pub use container::Container;

@@ -6,6 +6,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 
 use super::conversation::{self, Conversation, Heard};
 use super::create::CreateOptions;
@@ -14,7 +16,7 @@ use super::plan::{self, Planned};
 use super::state::{Lock, Record, StateDir};
 use super::{Host, delete, foreground, notify_engine};
 use crate::cgroups::{self, Cgroup, Driver};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Call, Code, Context, Error, Result};
 use crate::hooks;
 use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
@@ -206,7 +208,7 @@ impl Birth<'_> {
             self.record.cgroup = self.planned.cgroup.record();
         }
         if namespaces.creates(Kind::User) {
-            namespaces::write_id_maps(namespaces, pid)?;
+            self.set_up_from_outside(pid).or_else(|error| self.prefer_what_was_said(&parent, error))?;
             parent.send(FromParent::IdsMapped).or_else(|error| self.hear_why(&parent, error))?;
         }
         let Some(scope) = scope else { return Ok((parent, cgroup)) };
@@ -214,6 +216,24 @@ impl Birth<'_> {
         self.record.cgroup = cgroup.record().clone();
         parent.send(FromParent::Placed)?;
         Ok((parent, cgroup))
+    }
+
+    /// What init, in its new user namespace, has no right to do itself.
+    fn set_up_from_outside(&self, init: Pid) -> Result<()> {
+        let security = &self.planned.init.process.security;
+        if security.oom_score_adj.is_some() {
+            security.set_oom_score_adj(&Procfs::host()?, &init.to_string())?;
+        }
+        namespaces::write_id_maps(&self.planned.init.namespaces, init)
+    }
+
+    /// The files in /proc of a process that has failed are root's: for an ordinary user, EACCES.
+    fn prefer_what_was_said(&self, channel: &ParentEnd, error: Error) -> Result<()> {
+        let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO).call(|| "poll(init's channel)".into())? > 0 {
+            self.conversation(channel)?.hear_until_end()?;
+        }
+        Err(error)
     }
 
     /// systemd makes no cgroup for a process that has ended; what that said last is the cause then.

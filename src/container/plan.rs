@@ -94,7 +94,7 @@ fn compile(
             spec,
             bundle: &options.bundle,
             rootfs: &root,
-            cgroups: cgroup_view(&cgroup.record()),
+            cgroups: cgroup_view(&cgroup.record(), &layout),
             user_namespace: namespaces.has(Kind::User),
             cgroup_namespace: namespaces.creates(Kind::Cgroup),
             network_namespace: namespaces.creates(Kind::Network),
@@ -270,26 +270,23 @@ fn clone_pair((key, value): (&String, &String)) -> (String, String) {
 }
 
 /// What a mount of type `cgroup` shows.
-fn cgroup_view(record: &cgroups::Record) -> rootfs::CgroupView {
-    let unified = |directory: &cgroups::Directory| rootfs::Unified {
+fn cgroup_view(record: &cgroups::Record, layout: &cgroups::Layout) -> rootfs::CgroupView {
+    let place = |directory: &cgroups::Directory| rootfs::Place {
         mountpoint: directory.mountpoint.clone(),
         path: directory.path.clone(),
+        callers: layout.own(&directory.mountpoint).map(Path::to_owned),
     };
     let (v2, v1): (Vec<_>, Vec<_>) =
         record.directories().iter().partition(|directory| directory.names.is_empty());
     match (record.version(), v2.first()) {
         _ if record.directories().is_empty() => rootfs::CgroupView::None,
-        (cgroups::Version::V2, Some(directory)) => rootfs::CgroupView::V2(unified(directory)),
+        (cgroups::Version::V2, Some(directory)) => rootfs::CgroupView::V2(place(directory)),
         (_, v2) => rootfs::CgroupView::V1 {
             hierarchies: v1
                 .into_iter()
-                .map(|directory| rootfs::Hierarchy {
-                    names: directory.names.clone(),
-                    mountpoint: directory.mountpoint.clone(),
-                    path: directory.path.clone(),
-                })
+                .map(|directory| rootfs::Hierarchy { names: directory.names.clone(), at: place(directory) })
                 .collect(),
-            unified: v2.map(|directory| unified(directory)),
+            unified: v2.map(|directory| place(directory)),
         },
     }
 }

@@ -157,9 +157,18 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     nix::unistd::setsid().call(|| "setsid".into())?;
     // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
     let procfs = Procfs::host()?;
-    // With a joined user namespace they were written before the clone.
-    if plan.namespaces.join(Kind::User).is_none() {
+    // With a joined user namespace they were written before the clone; with a new one the parent, which has
+    // the right to lower it, sets the OOM score.
+    if plan.namespaces.creates(Kind::User) {
+        plan.process.security.set_exec_labels(&procfs)?;
+    } else if plan.namespaces.join(Kind::User).is_none() {
         plan.process.write_own_files(&procfs)?;
+    }
+    // Nobody else is in a new user namespace, and the namespaces that it could not join are entered. Until
+    // its ids are mapped we stay dumpable: an ordinary user, and newuidmap(1), may write the maps of a
+    // process only while its files in /proc are that user's.
+    if plan.namespaces.creates(Kind::User) {
+        newborn.expect(FromParent::IdsMapped)?;
     }
     // Before the first step towards the container: whoever is in its namespaces already, with whatever
     // capabilities there, must not look into a process that has the host's mounts and descriptors
@@ -169,9 +178,6 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     // Before any other step: the rights over all else come from the user namespace.
     newborn.joined.enter()?;
     if plan.namespaces.has(Kind::User) {
-        if plan.namespaces.creates(Kind::User) {
-            newborn.expect(FromParent::IdsMapped)?;
-        }
         become_root()?;
         // The change of ids has cleared it.
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;

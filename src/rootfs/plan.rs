@@ -98,6 +98,8 @@ pub(super) enum What {
 pub(super) struct Bind {
     /// Absolute path on the host.
     pub source: PathBuf,
+    /// Bound in its place when there is no `source`.
+    pub otherwise: Option<PathBuf>,
     pub clone: Clone,
     pub follow: bool,
     /// Make a symlink again instead of mounting it.
@@ -299,6 +301,7 @@ fn bind(
     }
     Ok(Bind {
         source: request.bundle.join(source),
+        otherwise: None,
         clone,
         follow: !options.source_nofollow && !options.copy_symlink,
         copy_symlink: options.copy_symlink,
@@ -354,6 +357,7 @@ fn filesystem(
 fn host_sysfs() -> Bind {
     Bind {
         source: PathBuf::from("/sys"),
+        otherwise: None,
         clone: Clone::Recursive,
         follow: true,
         copy_symlink: false,

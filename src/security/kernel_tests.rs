@@ -159,7 +159,7 @@ fn attributes_are_set() {
     );
     in_child(|| {
         let procfs = Procfs::host().unwrap();
-        plan.set_oom_score_adj(&procfs).unwrap();
+        plan.set_oom_score_adj(&procfs, "self").unwrap();
         assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), "321\n");
         plan.set_scheduler().unwrap();
         // Fields 19 and 41 of proc_pid_stat(5): nice and policy (SCHED_BATCH is 3).

@@ -16,7 +16,8 @@ tests! {
     limits_without_a_cgroup_are_refused, nothing_to_freeze_without_a_cgroup, kill_all_without_a_cgroup,
     life_in_a_delegated_cgroup, limits_in_a_delegated_cgroup, limits_beyond_the_delegated_cgroup_are_refused,
     under_an_engines_user_namespace, limits_under_an_engines_user_namespace_are_refused, rights_that_the_user_lacks_are_refused,
-    another_users_container_is_out_of_reach, list_and_ps,
+    another_users_container_is_out_of_reach, list_and_ps
+    ; alone: scope_of_the_users_systemd, scope_under_an_engines_user_namespace,
 }
 
 fn ranges(inside: u32) -> Value {
@@ -320,12 +321,12 @@ const PODMAN: &str = include_str!("bundles/podman.json");
 
 /// Rootless engines (Podman, Docker's rootlesskit) make the user and mount namespaces themselves and call
 /// the runtime as root of them, with every right there and none outside.
-fn run_under_an_engine(user: &User, container: &UsersContainer<'_>) -> Done {
+fn run_under_an_engine(user: &User, container: &UsersContainer<'_>, global: &[&str]) -> Done {
     container.bundle.write();
     let mut command = user.command("unshare".as_ref());
     // It maps by newuidmap(1), as Podman does.
     command.args(["--user", "--map-root-user", "--map-auto", "--mount"]);
-    command.arg(program::directory().join("berth")).args(["run", "--bundle"]);
+    command.arg(program::directory().join("berth")).args(global).args(["run", "--bundle"]);
     command.arg(&container.bundle.path).arg(&container.id);
     command.done()
 }
@@ -341,7 +342,7 @@ fn podman(user: &User) -> Bundle {
 fn under_an_engines_user_namespace() {
     let user = User::with_ranges();
     let container = user.container(podman(&user).args(&["/bin/payload", "open:/dev/null:rw", "report"]));
-    let report = Report::parse(&run_under_an_engine(&user, &container).ok().stdout());
+    let report = Report::parse(&run_under_an_engine(&user, &container, &[]).ok().stdout());
     assert_eq!(report["uid"][0], 0);
     assert_eq!(map(&report, "uid_map")[..5], [0, ID, 1, 1, RANGE]);
     assert_eq!(report.probe("open:/dev/null:rw"), "ok");
@@ -355,7 +356,7 @@ fn limits_under_an_engines_user_namespace_are_refused() {
     let user = User::with_ranges();
     let bundle = podman(&user).set("/linux/resources/pids", json!({ "limit": 5 }));
     let container = user.container(bundle);
-    run_under_an_engine(&user, &container).fails("delegated to you");
+    run_under_an_engine(&user, &container, &[]).fails("delegated to you");
 }
 
 fn rights_that_the_user_lacks_are_refused() {
@@ -403,4 +404,46 @@ fn list_and_ps() {
     let done = container.verb("ps", &["--format", "json"], &[]).done().ok();
     assert_eq!(serde_json::from_str::<Value>(&done.stdout()).expect("JSON"), json!([container.pid()]));
     container.finish();
+}
+
+fn in_scope(user: &User, container: &mut UsersContainer<'_>) -> String {
+    let config = &mut container.bundle.config;
+    bundle::set(config, "/linux/cgroupsPath", format!("user.slice:berth-test:{}", container.id).into());
+    bundle::set(config, "/linux/resources/pids", json!({ "limit": 5 }));
+    bundle::set(config, "/linux/resources/memory", json!({ "limit": 64 << 20 }));
+    format!("{}/user.slice/berth-test-{}.scope", user.manager_cgroup(), container.id)
+}
+
+/// Delegation as users have it: by their own systemd.
+fn scope_of_the_users_systemd() {
+    require!(host::is_v2(), "only on cgroup v2");
+    let user = User::with_session();
+    let bundle = user.spec().args(&["/bin/payload", "fork:20", "report", "sleep:1000"]);
+    let mut container = user.container(bundle);
+    let path = in_scope(&user, &mut container);
+    container.up(&["--systemd-cgroup"]);
+    let report = Report::parse(&container.await_output("probes"));
+    assert_eq!(report.probe("fork:20"), &json!({ "born": 4, "stopped": "EAGAIN" }));
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    assert_eq!(table.trim_end(), format!("0::{path}"));
+    assert_eq!(host::control("memory", &path, "", "memory.max"), "67108864");
+    container.verb("pause", &[], &[]).done().ok();
+    assert_eq!(container.state()["status"], "paused");
+    container.verb("resume", &[], &[]).done().ok();
+    container.verb("exec", &[], &["/bin/payload", "exit:7"]).done().exits(7);
+    container.verb("update", &["--pids-limit", "9"], &[]).done().ok();
+    assert_eq!(host::control("pids", &path, "", "pids.max"), "9");
+    container.finish();
+    assert!(host::cgroups_with(&container.id).is_empty());
+}
+
+/// As rootless Podman calls it by default.
+fn scope_under_an_engines_user_namespace() {
+    require!(host::is_v2(), "only on cgroup v2");
+    let user = User::with_session();
+    let mut container = user.container(podman(&user).args(&["/bin/payload", "fork:20", "report"]));
+    in_scope(&user, &mut container);
+    let report = Report::parse(&run_under_an_engine(&user, &container, &["--systemd-cgroup"]).ok().stdout());
+    assert_eq!(report.probe("fork:20"), &json!({ "born": 4, "stopped": "EAGAIN" }));
+    assert!(host::cgroups_with(&container.id).is_empty());
 }

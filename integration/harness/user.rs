@@ -25,8 +25,12 @@ const NAME: &str = "berth-user";
 /// The user, at home.
 pub struct User {
     pub home: PathBuf,
+    /// XDG_RUNTIME_DIR.
+    runtime: PathBuf,
     /// Where it may make cgroups, in every hierarchy; it runs in a cgroup below.
     delegated: Option<String>,
+    /// The machine itself knows it, and a systemd of its own runs.
+    session: bool,
 }
 
 impl User {
@@ -44,23 +48,39 @@ impl User {
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
             .expect("private mounts");
-        let home = directory().join("home");
-        fs::create_dir_all(home.join("run")).expect("home");
-        // As XDG_RUNTIME_DIR has to be, and as careful people have their homes.
-        for directory in [&home.join("run"), &home] {
-            chown(directory, Some(ID), Some(ID)).expect("owner of the home");
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).expect("mode of the home");
-        }
+        let home = make_home();
         cover("/etc/passwd", |text| format!("{text}{NAME}:x:{ID}:{ID}::{}:/bin/sh\n", home.display()));
         cover("/etc/group", |text| format!("{text}{NAME}:x:{ID}:\n"));
         cover("/etc/subuid", |_| grants.to_owned());
         cover("/etc/subgid", |_| grants.to_owned());
-        // The program may have been built where only root can go.
-        let program = directory().join("berth");
-        fs::write(&program, "").expect("a place for the program");
-        let bind = mount(Some(&path()), &program, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-        bind.expect("the program within the user's reach");
-        Self { home, delegated: None }
+        bring_the_program();
+        Self { runtime: home.join("run"), home, delegated: None, session: false }
+    }
+
+    /// One of the machine, with a session: systemd and its helpers read the machine's own files.
+    pub fn with_session() -> Self {
+        require!(Path::new("/run/systemd/private").exists(), "no systemd runs here");
+        let id = ID.to_string();
+        let mut useradd = Command::new("useradd");
+        useradd.args(["--uid", &id, "--user-group", "--no-create-home", "--home-dir", "/nonexistent", NAME]);
+        useradd.done().ok();
+        // From here on the drop takes it away again.
+        let runtime = PathBuf::from(format!("/run/user/{ID}"));
+        let user = Self { home: make_home(), runtime, delegated: None, session: true };
+        let mut start = Command::new("systemctl");
+        start.args(["start", &format!("user@{ID}.service")]);
+        start.done().ok();
+        // The namespace only so that nothing has to be unmounted.
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+            .expect("no mounts to the outside");
+        bring_the_program();
+        user
+    }
+
+    /// The cgroup of the user's systemd.
+    pub fn manager_cgroup(&self) -> String {
+        format!("/user.slice/user-{ID}.slice/user@{ID}.service")
     }
 
     /// Gives the user a cgroup in every hierarchy, as systemd does with Delegate=yes, and puts it below.
@@ -97,8 +117,8 @@ impl User {
         self.delegated.as_deref().expect("a delegated cgroup")
     }
 
-    pub fn runtime_directory(&self) -> PathBuf {
-        self.home.join("run")
+    pub fn runtime_directory(&self) -> &Path {
+        &self.runtime
     }
 
     /// A command of this user, in a session like one of a login.
@@ -167,7 +187,36 @@ impl Drop for User {
     fn drop(&mut self) {
         let stay = host::remove_cgroups(self.cgroups());
         assert!(stay.is_empty() || std::thread::panicking(), "cgroups of the user stay: {stay:?}");
+        if self.session {
+            for (program, words) in
+                [("systemctl", format!("stop user@{ID}.service")), ("userdel", NAME.into())]
+            {
+                let mut command = Command::new(program);
+                command.args(words.split(' '));
+                let done = command.done();
+                assert!(done.status.success() || std::thread::panicking(), "{}", done.describe());
+            }
+        }
     }
+}
+
+fn make_home() -> PathBuf {
+    let home = directory().join("home");
+    fs::create_dir_all(home.join("run")).expect("home");
+    // As XDG_RUNTIME_DIR has to be, and as careful people have their homes.
+    for directory in [&home.join("run"), &home] {
+        chown(directory, Some(ID), Some(ID)).expect("owner of the home");
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).expect("mode of the home");
+    }
+    home
+}
+
+/// The program may have been built where only root can go.
+fn bring_the_program() {
+    let program = directory().join("berth");
+    fs::write(&program, "").expect("a place for the program");
+    let bind = mount(Some(&path()), &program, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    bind.expect("the program within the user's reach");
 }
 
 /// Lets the children of a v2 cgroup have all controllers.

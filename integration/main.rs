@@ -20,6 +20,7 @@ mod lifecycle;
 mod logs;
 mod mounts;
 mod namespaces;
+mod netdevices;
 mod process;
 mod propagation;
 mod ps;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("regression", regression::TESTS),
         ("review", review::TESTS),
         ("namespaces", namespaces::TESTS),
+        ("netdevices", netdevices::TESTS),
         ("userns", userns::TESTS),
         ("rootless", rootless::TESTS),
         ("time_namespace", time_namespace::TESTS),

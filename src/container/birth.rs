@@ -3,6 +3,7 @@
 //! The order is the architecture's: all that can fail without touching the host comes first, the
 //! claim on the id second, and from the claim on every failure undoes what was made.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -20,7 +21,7 @@ use crate::error::{Call, Code, Context, Error, Result};
 use crate::hooks;
 use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
-use crate::namespaces::{self, Kind};
+use crate::namespaces::{self, Kind, Moved};
 use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
@@ -68,10 +69,18 @@ pub fn bear(host: &Host, id: &str, options: &CreateOptions, start: Start) -> Res
     let planned = plan::make(host, id, options, start)?;
     let (dir, lock) = host.root.claim(id)?;
     let record = planned.record(id);
-    let mut birth = Birth { planned, dir, lock: Some(lock), record, options, start, init: None };
+    let mut birth =
+        Birth { planned, dir, lock: Some(lock), record, options, start, init: None, devices: None };
     match birth.go() {
         Ok((lock, init, terminal)) => Ok(Born { dir: birth.dir, lock, record: birth.record, init, terminal }),
-        Err(error) => Err(undo(&birth.dir, &birth.record, birth.init.as_ref(), error)),
+        Err(error) => {
+            // First: with init ends its network namespace, and with that what is only virtual.
+            let error = match birth.devices.as_mut().map_or(Ok(()), Moved::bring_back) {
+                Ok(()) => error,
+                Err(also) => error.remedy(format!("and then: {also}")),
+            };
+            Err(undo(&birth.dir, &birth.record, birth.init.as_ref(), error))
+        }
     }
 }
 
@@ -84,6 +93,8 @@ struct Birth<'a> {
     options: &'a CreateOptions,
     start: Start,
     init: Option<Child>,
+    /// Network devices that are on their way into the container.
+    devices: Option<Moved>,
 }
 
 type Terminal = Option<OwnedFd>;
@@ -97,6 +108,7 @@ impl Birth<'_> {
         self.record.cgroup = cgroups::Record::none();
 
         let (channel, cgroup) = self.clone_init()?;
+        self.move_devices(&channel)?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         // What follows is done while init makes its mounts.
         self.dir.save_config(&self.planned.config)?;
@@ -211,11 +223,21 @@ impl Birth<'_> {
             self.set_up_from_outside(pid).or_else(|error| self.prefer_what_was_said(&parent, error))?;
             parent.send(FromParent::IdsMapped).or_else(|error| self.hear_why(&parent, error))?;
         }
+        if !namespaces.devices.is_empty() {
+            self.devices = Some(Moved::none_yet(network_of(&mut joined, pid)?)?);
+        }
         let Some(scope) = scope else { return Ok((parent, cgroup)) };
         let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(&parent, error))?;
         self.record.cgroup = cgroup.record().clone();
         parent.send(FromParent::Placed)?;
         Ok((parent, cgroup))
+    }
+
+    /// Gives the container its network devices, for which init waits.
+    fn move_devices(&mut self, channel: &ParentEnd) -> Result<()> {
+        let Some(moved) = &mut self.devices else { return Ok(()) };
+        self.planned.init.namespaces.devices.iter().try_for_each(|device| moved.take(device))?;
+        channel.send(FromParent::DevicesMoved).or_else(|error| self.hear_why(channel, error))
     }
 
     /// What init, in its new user namespace, has no right to do itself.
@@ -311,6 +333,20 @@ impl Birth<'_> {
             self.record.init = Some(ProcessId::of(init.pid)?);
         }
         self.dir.write(&self.record)
+    }
+}
+
+/// The container's network namespace, made or joined.
+fn network_of(joined: &mut namespaces::Opened, init: Pid) -> Result<File> {
+    match joined.get(Kind::Network) {
+        Some(network) => {
+            let fd = network.as_fd().try_clone_to_owned().call(|| "dup(network namespace)".into())?;
+            Ok(File::from(fd))
+        }
+        None => {
+            let path = format!("/proc/{init}/ns/net");
+            File::open(&path).call(|| format!("open({path})"))
+        }
     }
 }
 

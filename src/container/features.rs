@@ -43,7 +43,7 @@ fn linux() -> Value {
             "flags": security::MEMORY_POLICY_FLAGS.map(|(flag, _)| flag),
         },
         "mountExtensions": { "idmap": { "enabled": true } },
-        "netDevices": { "enabled": false },
+        "netDevices": { "enabled": true },
     })
 }
 

@@ -203,10 +203,7 @@ pub(super) fn has_memory_limit(linux: &Linux) -> bool {
 /// Fields that berth understands but cannot carry out yet. A container without what was asked for must not
 /// look like one that has it.
 fn refuse_what_would_be_ignored(linux: &Linux) -> Result<()> {
-    let refused = [
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-    ];
+    let refused = [("linux.intelRdt", linux.intel_rdt().is_some())];
     match refused.into_iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Error::unsupported(format!("{field}: berth cannot do this yet"))
             .remedy("see the table in README of what works")),

@@ -191,6 +191,10 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
+    // A sysctl may be about one of them.
+    if !plan.namespaces.devices.is_empty() {
+        newborn.expect(FromParent::DevicesMoved)?;
+    }
     plan.process.security.write_sysctls(&procfs)?;
     let agent = introduction(newborn, &procfs)?;
 

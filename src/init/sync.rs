@@ -5,6 +5,7 @@
 //!  parent                                    init
 //!    │ ──────── IdsMapped ───────────────────► │   only with a new user namespace
 //!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup
+//!    │ ──────── DevicesMoved ────────────────► │   only with linux.netDevices
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
@@ -52,6 +53,8 @@ pub enum FromParent {
     IdsMapped,
     /// Init is in its cgroup, with its limits.
     Placed,
+    /// linux.netDevices are in the network namespace.
+    DevicesMoved,
     /// The hooks succeeded.
     HooksDone,
     /// Execute the program.

@@ -4,6 +4,7 @@
 //! The plan is pure; every step that touches the kernel is one function, called by the parent, by
 //! its helper process or by init as its documentation says.
 
+mod devices;
 mod idmap;
 mod join;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod target;
 mod time;
 mod uts;
 
+pub use devices::{Moved, NetDevice};
 pub use idmap::{IdMap, write_id_maps};
 pub use join::{Joined, Opened, OriginalPid};
 pub use target::Target;
@@ -132,6 +134,8 @@ pub struct Plan {
     pub uid_map: Vec<IdMap>,
     /// Empty without a new user namespace.
     pub gid_map: Vec<IdMap>,
+    /// Devices of the host that move into the network namespace.
+    pub devices: Vec<NetDevice>,
     /// What is written to `/proc/PID/timens_offsets`: lines of `clock seconds nanoseconds`.
     pub time_offsets: Option<String>,
 }
@@ -164,6 +168,10 @@ pub fn plan(linux: &Linux) -> Result<Plan> {
     if plan.creates(Kind::User) {
         plan.uid_map = idmap::from_spec("linux.uidMappings", linux.uid_mappings().as_deref())?;
         plan.gid_map = idmap::from_spec("linux.gidMappings", linux.gid_mappings().as_deref())?;
+    }
+    plan.devices = devices::from_spec(linux);
+    if !plan.devices.is_empty() && !plan.has(Kind::Network) {
+        return Err(Error::invalid("linux.netDevices: needs a network namespace"));
     }
     plan.time_offsets = time::offsets(linux.time_offsets().as_ref())?;
     if plan.time_offsets.is_some() && !plan.creates(Kind::Time) {

@@ -24,6 +24,7 @@ mod netdevices;
 mod process;
 mod propagation;
 mod ps;
+mod rdt;
 mod regression;
 mod review;
 mod rlimits;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ("review", review::TESTS),
         ("namespaces", namespaces::TESTS),
         ("netdevices", netdevices::TESTS),
+        ("rdt", rdt::TESTS),
         ("userns", userns::TESTS),
         ("rootless", rootless::TESTS),
         ("time_namespace", time_namespace::TESTS),

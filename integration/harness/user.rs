@@ -92,7 +92,9 @@ impl User {
                 offer_controllers(&level, &hierarchy);
                 level.push(name);
                 fs::create_dir_all(&level).expect("cgroup");
-                inherit_cpuset(&level);
+                if !hierarchy.controllers.is_empty() {
+                    inherit_cpuset(&level);
+                }
             }
             for cgroup in [level.parent().expect("the delegated one"), &level] {
                 chown(cgroup, Some(ID), Some(ID)).expect("owner of the cgroup");

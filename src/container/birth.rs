@@ -106,6 +106,7 @@ impl Birth<'_> {
         // From here on the record says what is ours: a failure must not touch a cgroup of that name that
         // is somebody else's.
         self.record.cgroup = cgroups::Record::none();
+        self.record.rdt = None;
 
         let (channel, cgroup) = self.clone_init()?;
         self.move_devices(&channel)?;
@@ -184,6 +185,9 @@ impl Birth<'_> {
         let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
         self.record.cgroup = cgroup.record().clone();
         self.record.cgroup_made = true;
+        if let Some(rdt) = &self.planned.rdt {
+            rdt.make(self.record.rdt.get_or_insert_default()).context("linux.intelRdt")?;
+        }
         let (parent, to_parent) = sync::channel()?;
         if let Some(network) = self.planned.network.take().and_then(NewNetwork::finish) {
             joined.add_new_network(network);
@@ -213,6 +217,8 @@ impl Birth<'_> {
         if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(pid).context("move init into its cgroup")?;
         }
+        // Its children will be there too.
+        self.record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(pid))?;
         // Before the id maps: systemd works meanwhile.
         let scope = self.planned.cgroup.begin(pid)?;
         if scope.is_some() {

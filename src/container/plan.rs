@@ -11,13 +11,13 @@ use super::Host;
 use super::birth::Start;
 use super::create::CreateOptions;
 use super::state::Record;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::init::agent::Address;
 use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::sys::beside::NewNetwork;
 use crate::sys::{process, tty};
-use crate::{cgroups, log, rootfs, seccomp, security, spec};
+use crate::{cgroups, log, resctrl, rootfs, seccomp, security, spec};
 
 /// All that a birth needs.
 pub struct Planned {
@@ -27,6 +27,8 @@ pub struct Planned {
     pub network: Option<NewNetwork>,
     /// What is made for its processes.
     pub cgroup: cgroups::Plan,
+    /// Their share of caches and memory bandwidth.
+    pub rdt: Option<resctrl::Found>,
     /// config.json as it was read.
     pub config: Vec<u8>,
     /// Hooks of the runtime's namespaces, deprecated kind.
@@ -76,9 +78,15 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
-    refuse_what_would_be_ignored(&linux)?;
+    // The one thing that is made before all is planned, because it takes the longest, and since it leaves no
+    // trace: an error from here on drops it.
+    let network = namespaces.begin_network();
     let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
 
+    let rdt = match linux.intel_rdt() {
+        Some(rdt) => Some(resctrl::plan(rdt, id).find().context("linux.intelRdt")?),
+        None => None,
+    };
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
     if let Some(annotations) = spec.annotations() {
@@ -124,6 +132,7 @@ fn compile(
         network: network.filter(|_| init.namespaces.takes_network()),
         init,
         cgroup,
+        rdt,
         has_memory_limit: has_memory_limit(&linux),
         rootfs: root,
         poststart: hooks.poststart().clone().unwrap_or_default(),
@@ -152,6 +161,7 @@ impl Planned {
             own_keyring: self.init.process.keyring.is_some(),
             cgroup: self.cgroup.record(),
             cgroup_made: false,
+            rdt: self.rdt.as_ref().map(|rdt| rdt.record().clone()),
             poststart: self.poststart.clone(),
             poststop: self.poststop.clone(),
         }
@@ -198,17 +208,6 @@ pub(super) fn user_process(
 pub(super) fn has_memory_limit(linux: &Linux) -> bool {
     let memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref());
     memory.and_then(LinuxMemory::limit).is_some_and(|limit| limit > 0)
-}
-
-/// Fields that berth understands but cannot carry out yet. A container without what was asked for must not
-/// look like one that has it.
-fn refuse_what_would_be_ignored(linux: &Linux) -> Result<()> {
-    let refused = [("linux.intelRdt", linux.intel_rdt().is_some())];
-    match refused.into_iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::unsupported(format!("{field}: berth cannot do this yet"))
-            .remedy("see the table in README of what works")),
-        None => Ok(()),
-    }
 }
 
 /// The descriptors after stderr that the program inherits.

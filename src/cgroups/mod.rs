@@ -21,6 +21,7 @@ mod caller;
 mod controllers;
 mod convert;
 mod create;
+mod delegate;
 mod devices;
 mod enter;
 mod freezer;

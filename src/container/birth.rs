@@ -25,7 +25,7 @@ use crate::namespaces::{self, Kind, Moved};
 use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
-use crate::{log, seccomp};
+use crate::{log, seccomp, security};
 
 /// When the container's program is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,11 +109,14 @@ impl Birth<'_> {
         self.record.rdt = None;
 
         let (channel, cgroup) = self.clone_init()?;
-        self.move_devices(&channel)?;
+        self.set_up(&channel)?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         // What follows is done while init makes its mounts.
         self.dir.save_config(&self.planned.config)?;
         self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
+        if let Some(uid) = self.planned.cgroup_owner {
+            cgroup.delegate(uid)?;
+        }
 
         let process = &self.planned.init.process;
         let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
@@ -239,11 +242,20 @@ impl Birth<'_> {
         Ok((parent, cgroup))
     }
 
-    /// Gives the container its network devices, for which init waits.
-    fn move_devices(&mut self, channel: &ParentEnd) -> Result<()> {
-        let Some(moved) = &mut self.devices else { return Ok(()) };
-        self.planned.init.namespaces.devices.iter().try_for_each(|device| moved.take(device))?;
-        channel.send(FromParent::DevicesMoved).or_else(|error| self.hear_why(channel, error))
+    /// Gives the container what init has no right to take, and waits for.
+    fn set_up(&mut self, channel: &ParentEnd) -> Result<()> {
+        let plan = &self.planned.init;
+        if !plan.is_set_up_by_parent() {
+            return Ok(());
+        }
+        if let Some(moved) = &mut self.devices {
+            plan.namespaces.devices.iter().try_for_each(|device| moved.take(device))?;
+        }
+        let left = match &self.init {
+            Some(init) if plan.sysctls_by_parent => write_sysctls(&plan.process.security, init)?,
+            _ => Vec::new(),
+        };
+        channel.send(FromParent::SetUp(left)).or_else(|error| self.hear_why(channel, error))
     }
 
     /// What init, in its new user namespace, has no right to do itself.
@@ -340,6 +352,17 @@ impl Birth<'_> {
         }
         self.dir.write(&self.record)
     }
+}
+
+/// In init's namespaces but the user namespace: with our rights. Those that are left to init.
+fn write_sysctls(security: &security::Plan, init: &Child) -> Result<Vec<usize>> {
+    let pidfd = init.pidfd.try_clone().call(|| "dup(init's pidfd)".into())?;
+    let target = namespaces::Target::of(init.pid, pidfd)?;
+    process::in_a_child(|| {
+        // Opened here: what is below /proc/sys is chosen by the namespaces of who opens it.
+        target.enter_some(&[Kind::Ipc, Kind::Uts, Kind::Network])?;
+        security.write_sysctls_that_we_may(&Procfs::host()?)
+    })
 }
 
 /// The container's network namespace, made or joined.

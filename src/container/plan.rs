@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Hook, Linux, LinuxMemory, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxMemory, Mount, Process, Spec};
 
 use super::Host;
 use super::birth::Start;
@@ -27,6 +27,8 @@ pub struct Planned {
     pub network: Option<NewNetwork>,
     /// What is made for its processes.
     pub cgroup: cgroups::Plan,
+    /// Who gets the cgroup: the host's uid of the container's process.
+    pub cgroup_owner: Option<u32>,
     /// Their share of caches and memory bandwidth.
     pub rdt: Option<resctrl::Found>,
     /// config.json as it was read.
@@ -78,9 +80,6 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
-    // The one thing that is made before all is planned, because it takes the longest, and since it leaves no
-    // trace: an error from here on drops it.
-    let network = namespaces.begin_network();
     let user_process = user_process(process, &linux, keyring, options.preserve_fds, warnings)?;
 
     let rdt = match linux.intel_rdt() {
@@ -121,6 +120,7 @@ fn compile(
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         rootfs,
+        sysctls_by_parent: sysctls_by_parent(&user_process, &namespaces),
         process: user_process,
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
         create_container: hooks.create_container().clone().unwrap_or_default(),
@@ -130,6 +130,7 @@ fn compile(
     };
     Ok(Planned {
         network: network.filter(|_| init.namespaces.takes_network()),
+        cgroup_owner: cgroup_owner(spec, &init.namespaces),
         init,
         cgroup,
         rdt,
@@ -202,6 +203,29 @@ pub(super) fn user_process(
         listen_fds: inherited.listen,
         preserve_fds: inherited.all,
     })
+}
+
+/// config-linux.md, Cgroup ownership: only with a mount of it that may be written to, of a cgroup namespace of
+/// its own. Without a user namespace there is nobody to give it to who does not have the host's rights.
+fn cgroup_owner(spec: &Spec, namespaces: &namespaces::Plan) -> Option<u32> {
+    let is_writable = |mount: &Mount| {
+        mount.typ().as_deref() == Some("cgroup")
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && !mount.options().iter().flatten().any(|option| option == "ro")
+    };
+    if !namespaces.creates(Kind::User)
+        || !namespaces.creates(Kind::Cgroup)
+        || !spec.mounts().iter().flatten().any(is_writable)
+    {
+        return None;
+    }
+    namespaces.host_uid(spec.process().as_ref()?.user().uid())
+}
+
+/// An ordinary user has no more rights than the root of its user namespace.
+fn sysctls_by_parent(process: &UserProcess, namespaces: &namespaces::Plan) -> bool {
+    let any = !process.security.sysctls.is_empty();
+    any && namespaces.has(Kind::User) && nix::unistd::geteuid().is_root()
 }
 
 /// Whether a process of the container may be killed for its memory.

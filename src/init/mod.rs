@@ -46,6 +46,9 @@ pub struct Plan {
     pub rootfs: rootfs::Plan,
     /// What the container's own process gets and is.
     pub process: UserProcess,
+    /// The parent tries the sysctls first: their files belong to whoever owns the namespace that they are
+    /// of, which may be the host's root, and before Linux 6.10 some are the host's root's in any case.
+    pub sysctls_by_parent: bool,
     /// Prestart or createRuntime hooks wait for the mounts.
     pub runtime_hooks: bool,
     /// Run in the container's namespaces before pivot_root.
@@ -54,6 +57,13 @@ pub struct Plan {
     pub start_container: Vec<Hook>,
     /// The state that hooks read.
     pub state: OciState,
+}
+
+impl Plan {
+    /// Whether init has to wait for [`FromParent::SetUp`].
+    pub fn is_set_up_by_parent(&self) -> bool {
+        self.sysctls_by_parent || !self.namespaces.devices.is_empty()
+    }
 }
 
 /// The state as the spec has it for hooks (runtime.md, State).
@@ -117,7 +127,7 @@ impl Newborn<'_> {
     }
 
     fn expect(&self, word: FromParent) -> Result<()> {
-        self.parent.as_ref().map_or(Ok(()), |parent| parent.expect(word))
+        self.parent.as_ref().map_or(Ok(()), |parent| parent.expect(&word))
     }
 }
 
@@ -191,11 +201,12 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
-    // A sysctl may be about one of them.
-    if !plan.namespaces.devices.is_empty() {
-        newborn.expect(FromParent::DevicesMoved)?;
-    }
-    plan.process.security.write_sysctls(&procfs)?;
+    // First: a sysctl may be about a device that the parent moves here.
+    let left = match &newborn.parent {
+        Some(parent) if plan.is_set_up_by_parent() => Some(parent.expect_set_up()?),
+        _ => None,
+    };
+    plan.process.security.write_sysctls(&procfs, left.filter(|_| plan.sysctls_by_parent).as_deref())?;
     let agent = introduction(newborn, &procfs)?;
 
     let root = plan.rootfs.build()?;

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::Linux;
 
 use super::Kind;
-use crate::error::{Call, Context, Result};
+use crate::error::{Call, Code, Context, Error, Result};
 use crate::sys;
 use crate::sys::netlink::{Request, Route, attributes, u32_at};
 
@@ -117,10 +117,20 @@ impl Moved {
     fn try_take(&mut self, name: &NetDevice) -> Result<()> {
         let (index, was_up) = find(&mut self.here, &name.host)?;
         let addresses = addresses(&mut self.here, index)?;
-        relocate(&mut self.here, index, &name.container, self.namespace.as_fd())?;
-        // Its number is only kept where nobody else has it.
-        let (index, _) = find(&mut self.there, &name.container)?;
-        self.devices.push(Device { name: name.clone(), index, was_up, addresses: addresses.clone() });
+        if find(&mut self.there, &name.container).is_ok() {
+            return Err(Error::new(
+                Code::Exists,
+                format!("a device named {:?} is there already", name.container),
+            ));
+        }
+        let moved = relocate(&mut self.here, index, &name.container, self.namespace.as_fd());
+        // Its number is only kept where nobody else has it, its new name it gets after the move.
+        let there = find(&mut self.there, &name.container).or_else(|_| find(&mut self.there, &name.host));
+        if let Ok((index, _)) = there {
+            self.devices.push(Device { name: name.clone(), index, was_up, addresses: addresses.clone() });
+        }
+        moved?;
+        let (index, _) = there?;
         addresses.iter().try_for_each(|address| add(&mut self.there, index, address))?;
         bring_up(&mut self.there, index)
     }
@@ -212,7 +222,7 @@ fn kept(body: &[u8]) -> Option<Address> {
     Some(Address { head: [body[0], body[1], 0, body[3]], attributes: all.iter().filter_map(keep).collect() })
 }
 
-/// Moves and renames in one step, so that a taken name is refused before anything has changed.
+/// Moves, then renames: two steps of one request, of which the second alone may fail.
 fn relocate(route: &mut Route, index: u32, name: &str, to: BorrowedFd<'_>) -> Result<()> {
     let fd = to.as_raw_fd().to_ne_bytes();
     let request = Request::new(RTM_NEWLINK, 0, &link(index, 0, 0))
@@ -221,7 +231,7 @@ fn relocate(route: &mut Route, index: u32, name: &str, to: BorrowedFd<'_>) -> Re
     let moved = request.and_then(|request| route.ask(&request));
     moved.map(drop).call(|| format!("RTM_NEWLINK(to a network namespace, as {name:?})")).map_err(|error| {
         match error.errno() {
-            Some(Errno::EEXIST) => error.remedy(format!("a device named {name:?} is there already")),
+            Some(Errno::EEXIST) => error.remedy("a device of this name is there already"),
             Some(Errno::EINVAL) => error.remedy("this kind of device cannot leave its namespace"),
             Some(Errno::EPERM) => error.remedy("it needs CAP_NET_ADMIN over both network namespaces"),
             _ => error,

@@ -196,6 +196,14 @@ impl Plan {
         self.creates(kind) || self.join(kind).is_some()
     }
 
+    /// What `uid` of a new user namespace is outside; None when it is not mapped.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        self.uid_map.iter().find_map(|map| {
+            let offset = uid.checked_sub(map.container).filter(|offset| *offset < map.size)?;
+            map.host.checked_add(offset)
+        })
+    }
+
     /// What clone3(2) makes: all that is new but the cgroup namespace ([`Plan::unshare_cgroup`]) and a
     /// time namespace with offsets ([`unshare_time`]), whose clocks could no longer be set once a
     /// process lives in it. Without offsets clone3 makes it too (Linux 5.6). What is among `joined` although

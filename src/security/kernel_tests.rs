@@ -187,7 +187,7 @@ fn sysctls_reach_the_new_namespace_only() {
     );
     in_child(|| {
         unshare(libc::CLONE_NEWIPC.cast_unsigned().into()).unwrap();
-        plan.write_sysctls(&Procfs::host().unwrap()).unwrap();
+        plan.write_sysctls(&Procfs::host().unwrap(), None).unwrap();
         assert_eq!(read(), "1234\n");
     });
     assert_eq!(read(), before);

@@ -29,6 +29,7 @@ mod regression;
 mod review;
 mod rlimits;
 mod rootless;
+mod scheduling;
 mod seccomp;
 mod seccomp_programs;
 mod systemd;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         ("namespaces", namespaces::TESTS),
         ("netdevices", netdevices::TESTS),
         ("rdt", rdt::TESTS),
+        ("scheduling", scheduling::TESTS),
         ("userns", userns::TESTS),
         ("rootless", rootless::TESTS),
         ("time_namespace", time_namespace::TESTS),

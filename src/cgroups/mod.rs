@@ -24,6 +24,8 @@ mod create;
 mod delegate;
 mod devices;
 mod enter;
+#[cfg(test)]
+mod fields_tests;
 mod freezer;
 mod kill;
 mod layout;

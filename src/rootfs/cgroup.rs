@@ -107,6 +107,7 @@ impl Mounts<'_> {
             flags: self.options.mount_flags() | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
             data: data?,
             label: None,
+            label_of_root: None,
             copy_up: false,
             readonly_later: false,
             ordinary_directory: false,

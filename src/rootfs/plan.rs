@@ -124,6 +124,8 @@ pub(super) struct Filesystem {
     pub data: Vec<CString>,
     /// SELinux context of its files.
     pub label: Option<CString>,
+    /// SELinux context of its root alone: a mqueue takes no other.
+    pub label_of_root: Option<CString>,
     pub copy_up: bool,
     /// Mounted writable and sealed at the very end: mount points and devices are made in it.
     pub readonly_later: bool,
@@ -343,6 +345,7 @@ fn filesystem(
         data: words.collect::<Result<_>>()?,
         // Kernels refuse a context for the filesystems that label their files themselves.
         label: label.filter(|_| !matches!(fstype, "proc" | "sysfs" | "mqueue")).cloned(),
+        label_of_root: label.filter(|_| fstype == "mqueue").cloned(),
         copy_up: options.copy_up,
         readonly_later,
         // Devices are made in /dev by its name afterwards, so it must be what it is called.

@@ -228,6 +228,11 @@ fn a_label_goes_to_those_that_take_one() {
     };
     let labels: Vec<bool> = plan.steps.iter().map(labelled).collect();
     assert_eq!(labels, [true, false, false]);
+    let roots = plan.steps.iter().filter(|step| {
+        matches!(step, Step::Mount(mount)
+        if matches!(&mount.what, What::Filesystem(fs) if fs.label_of_root.is_some()))
+    });
+    assert_eq!(roots.count(), 1, "a mqueue has a label of its root");
 }
 
 #[test]

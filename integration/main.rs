@@ -27,12 +27,16 @@ mod live_mounts;
 mod logs;
 mod mounts;
 mod namespaces;
+mod netdevices;
 mod process;
 mod propagation;
 mod ps;
+mod rdt;
 mod regression;
 mod review;
 mod rlimits;
+mod rootless;
+mod scheduling;
 mod seccomp;
 mod seccomp_programs;
 mod systemd;
@@ -52,7 +56,11 @@ fn main() -> ExitCode {
         ("regression", regression::TESTS),
         ("review", review::TESTS),
         ("namespaces", namespaces::TESTS),
+        ("netdevices", netdevices::TESTS),
+        ("rdt", rdt::TESTS),
+        ("scheduling", scheduling::TESTS),
         ("userns", userns::TESTS),
+        ("rootless", rootless::TESTS),
         ("time_namespace", time_namespace::TESTS),
         ("mounts", mounts::TESTS),
         ("live_mounts", live_mounts::TESTS),

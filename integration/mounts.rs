@@ -2,10 +2,10 @@
 
 use crate::harness::program::directory;
 use crate::harness::*;
-use crate::tests;
+use crate::{require, tests};
 use nix::mount::{MsFlags, mount};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 tests! {
     kinds_of_the_default_bundle, tmpfs_mode_and_size, tmpcopyup_takes_what_was_there, bind_of_a_file, bind_of_a_directory,
@@ -17,7 +17,7 @@ tests! {
     file_on_directory_is_refused, mounts_are_not_seen_by_the_host, no_pivot_works, host_root_is_not_reachable,
     bind_of_the_hosts_root, mount_flags_one_by_one, atime_flags, without_type_a_bind_option_binds, bind_to_the_root_directory,
     mount_over_the_working_directory, tmpfs_on_a_missing_deep_path, readonly_tmpfs, data_options_reach_the_filesystem,
-    unknown_option_is_refused_by_the_filesystem, devpts_is_its_own, propagation_of_a_mount, overlay_root,
+    unknown_option_is_refused_by_the_filesystem, devpts_is_its_own, propagation_of_a_mount, overlay_root, label_that_nobody_enforces_is_refused,
 }
 
 /// A directory of the host with a file in it.
@@ -555,4 +555,16 @@ fn overlay_root() {
     host::detach_mounts_below(&path);
     assert_eq!(report.mount("/").expect("the root")["type"], "overlay");
     assert_eq!(fs::read_to_string(path.join("upper/new")).expect("new"), "text");
+}
+
+/// One that only berth knew of would protect nothing.
+fn label_that_nobody_enforces_is_refused() {
+    require!(!Path::new("/sys/fs/selinux/enforce").exists(), "SELinux is on here");
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let labelled = || Bundle::new().set("/linux/mountLabel", label);
+    labelled().refused("mount tmpfs at /dev");
+    // A mqueue takes no context as an option, but its root does.
+    let alone = ["/dev", "/dev/pts", "/dev/shm"].into_iter().fold(labelled(), Bundle::without_mount);
+    let bundle = alone.without_mount("/dev/mqueue").directory("/q").mount("/q", "mqueue", "mqueue", &[]);
+    bundle.refused("set linux.mountLabel");
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::program::Bounded;
 use crate::harness::*;
-use crate::tests;
+use crate::{require, tests};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,9 @@ tests! {
     identity_of_the_process_outside, too_long_a_map_is_a_clear_error, overlapping_ranges_are_refused, with_a_user_and_groups,
     masks_and_readonly_paths, hooks_run_outside, bind_of_a_directory_that_the_user_cannot_enter, cgroup_mount_stays_readonly,
     seccomp_and_no_new_privileges, root_of_the_namespace_is_powerless_outside, readonly_root, with_a_terminal_size_of_nothing,
-    devpts_with_a_mapped_group, sysctl_in_own_namespaces,
+    devpts_with_a_mapped_group, sysctl_in_own_namespaces, oom_score,
+    sysctls_of_the_hosts_namespace, sysctl_of_the_user_namespace, all_ranges_that_the_kernel_takes, docker_remapped,
+    cgroup_is_delegated, cgroup_stays_ours, devices_are_bound,
 }
 
 const BASE: u32 = 100_000;
@@ -230,4 +232,156 @@ fn sysctl_in_own_namespaces() {
         .set("/linux/sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "77" }))
         .report_after(&["read:/proc/sys/net/ipv4/ip_unprivileged_port_start"]);
     assert_eq!(report.probe("read:/proc/sys/net/ipv4/ip_unprivileged_port_start"), "77");
+}
+
+/// The kernel lets only who has a right in the first user namespace lower the score: berth, for its child.
+fn oom_score() {
+    let score = |score: i32| mapped().set("/process/oomScoreAdj", score).report()["oom_score_adj"].clone();
+    assert_eq!(score(321), "321");
+    require!(host::has_capability(caps::Capability::CAP_SYS_RESOURCE), "no CAP_SYS_RESOURCE here");
+    assert_eq!(score(-500), "-500");
+}
+
+/// The files belong to who owns the namespace: one that was made beside the user namespace is the host's.
+fn sysctls_of_the_hosts_namespace() {
+    let mut owner = Bundle::new().steps(&["sleep:1000"]).container();
+    owner.up();
+    let net = "read:/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let ipc = "read:/proc/sys/kernel/shmmni";
+    let mut bundle = mapped()
+        .set("/linux/sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "77", "kernel.shmmni": "78" }));
+    for (kind, name) in [("network", "net"), ("ipc", "ipc")] {
+        bundle = bundle.namespace(kind, Some(&format!("/proc/{}/ns/{name}", owner.pid())));
+    }
+    let report = bundle.without_mount("/dev/mqueue").without_mount("/sys").report_after(&[net, ipc]);
+    assert_eq!((report.probe(net), report.probe(ipc)), (&json!("77"), &json!("78")));
+    let host = fs::read_to_string("/proc/sys/kernel/shmmni").expect("shmmni");
+    assert_ne!(host.trim(), "78");
+}
+
+fn sysctl_of_the_user_namespace() {
+    let step = "read:/proc/sys/user/max_net_namespaces";
+    let sysctl = json!({ "user.max_net_namespaces": "7", "kernel.shmmni": "78" });
+    assert_eq!(mapped().set("/linux/sysctl", sysctl.clone()).report_after(&[step]).probe(step), "7");
+    Bundle::new().set("/linux/sysctl", sysctl).refused("user");
+}
+
+/// 340 (Linux 4.15).
+fn all_ranges_that_the_kernel_takes() {
+    let map: Vec<Value> =
+        (0..340).map(|number| json!({ "containerID": number, "hostID": 1000 + number, "size": 1 })).collect();
+    let bundle = Bundle::new().user_namespace(1000, 1).set("/linux/gidMappings", json!(map));
+    let report = bundle.set("/linux/uidMappings", json!(map)).set("/process/user/uid", 339).report();
+    assert_eq!((fields(&report["uid_map"]).len(), fields(&report["gid_map"]).len()), (3 * 340, 3 * 340));
+    assert_eq!(report["uid"][0], 339);
+}
+
+const DOCKER: &str = include_str!("bundles/docker.json");
+
+/// Docker's userns-remap with a range for root and one for the others; the volume has the ids of a host
+/// that knows nothing of them.
+fn docker_remapped() {
+    const ROOT: u32 = 200_000;
+    const OTHERS: u32 = 300_000;
+    let map = json!([{ "containerID": 0, "hostID": ROOT, "size": 1 }, { "containerID": 1, "hostID": OTHERS, "size": 65_535 }]);
+    let volume = program::directory().join("volume");
+    fs::create_dir(&volume).expect("volume");
+    fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("mode");
+    for (name, id) in [("roots", 0), ("users", 1000)] {
+        fs::write(volume.join(name), name).expect("file");
+        std::os::unix::fs::chown(volume.join(name), Some(id), Some(id)).expect("owner");
+    }
+    let bundle = || {
+        let bundle = Bundle::engine(DOCKER, "");
+        let bundle = ["memory", "cpu", "pids", "blockIO"]
+            .into_iter()
+            .fold(bundle, |bundle, key| bundle.remove(&format!("/linux/resources/{key}")));
+        let bundle = bundle.user_namespace(ROOT, 1).set("/linux/uidMappings", map.clone());
+        let mount = json!({ "destination": "/volume", "type": "bind", "source": &volume,
+            "options": ["rbind", "rw"], "uidMappings": &map, "gidMappings": &map });
+        bundle.set("/linux/gidMappings", map.clone()).push("/mounts", mount)
+    };
+    host::make_cgroups(bundle().cgroup_path().rsplit_once('/').expect("a parent").0);
+    let steps = [
+        "stat:/volume/roots",
+        "stat:/volume/users",
+        "create:/volume/new-of-root",
+        "stat:/volume/new-of-root",
+    ];
+    let report = bundle().report_after(&steps);
+    assert_eq!(fields(&report["uid_map"]), ["0", "200000", "1", "1", "300000", "65535"]);
+    let owner = |step: &str| report.probe(step)["uid"].clone();
+    assert_eq!((owner(steps[0]), owner(steps[1]), owner(steps[3])), (json!(0), json!(1000), json!(0)));
+    let user = json!({ "uid": 1000, "gid": 1000 });
+    let report = bundle().set("/process/user", user).report_after(&["create:/volume/new-of-user", "stat:/"]);
+    assert_eq!(report.probe("create:/volume/new-of-user"), "ok");
+    assert_eq!(report.probe("stat:/")["uid"], 0);
+    for (name, id) in [("roots", 0), ("users", 1000), ("new-of-root", 0), ("new-of-user", 1000)] {
+        let meta = fs::metadata(volume.join(name)).expect(name);
+        assert_eq!((meta.uid(), meta.gid()), (id, id), "{name} on the host");
+    }
+}
+
+fn with_cgroup_mount(options: &[&str]) -> Bundle {
+    mapped()
+        .namespace("cgroup", None)
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", options)
+        .set("/process/user/uid", 7)
+}
+
+fn cgroup_is_delegated() {
+    require!(host::is_v2(), "only on cgroup v2");
+    let bundle = with_cgroup_mount(&["rw", "nosuid", "noexec", "nodev"]);
+    let path = bundle.cgroup_path();
+    let mut container = bundle
+        .steps(&[
+            "mkdir:/sys/fs/cgroup/below",
+            "write:/sys/fs/cgroup/below/cgroup.procs:0",
+            "write:/sys/fs/cgroup/memory.max:max",
+            "report",
+            "sleep:1000",
+        ])
+        .container();
+    container.up();
+    let report = container.started_report();
+    assert_eq!(report.probe("mkdir:/sys/fs/cgroup/below"), "ok");
+    assert_eq!(report.probe("write:/sys/fs/cgroup/below/cgroup.procs:0"), "ok");
+    let limit = report.probe("write:/sys/fs/cgroup/memory.max:max");
+    assert!(["EACCES", "ENOENT"].contains(&limit.as_str().expect("an errno")), "{limit}");
+    let directory = host::cgroups_with(&path).into_iter().min().expect("the cgroup");
+    assert_eq!(fs::metadata(&directory).expect("cgroup").uid(), BASE + 7);
+    assert_eq!(fs::metadata(directory.join("cgroup.procs")).expect("cgroup.procs").uid(), BASE + 7);
+    assert_eq!(fs::metadata(directory.join("cgroup.freeze")).expect("cgroup.freeze").uid(), 0);
+    container.finish();
+    assert!(host::cgroups_with(&path).is_empty());
+}
+
+fn cgroup_stays_ours() {
+    require!(host::is_v2(), "only on cgroup v2");
+    for bundle in
+        [with_cgroup_mount(&["ro", "nosuid"]), with_cgroup_mount(&["rw"]).without_namespace("cgroup")]
+    {
+        let path = bundle.cgroup_path();
+        let mut container = bundle.steps(&["sleep:1000"]).container();
+        container.up();
+        let directory = host::cgroups_with(&path).into_iter().min().expect("the cgroup");
+        assert_eq!(fs::metadata(directory).expect("cgroup").uid(), 0);
+    }
+}
+
+fn devices_are_bound() {
+    let device = json!([{ "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 0, "gid": 0 }]);
+    let report =
+        mapped().set("/linux/devices", device).report_after(&["open:/dev/zero:r", "open:/dev/null:rw"]);
+    assert_eq!(
+        (report.probe("open:/dev/zero:r"), report.probe("open:/dev/null:rw")),
+        (&json!("ok"), &json!("ok"))
+    );
+    let fifo = json!([{ "path": "/run/fifo", "type": "p", "fileMode": 0o640, "uid": 5, "gid": 6 }]);
+    let report = mapped().set("/linux/devices", fifo).report_after(&["stat:/run/fifo"]);
+    let stat = report.probe("stat:/run/fifo");
+    assert_eq!(
+        (&stat["type"], &stat["mode"], &stat["uid"], &stat["gid"]),
+        (&json!("p"), &json!("0640"), &json!(5), &json!(6))
+    );
 }

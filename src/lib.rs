@@ -17,6 +17,7 @@ pub mod init;
 pub mod log;
 pub mod namespaces;
 pub mod program;
+pub mod resctrl;
 pub mod rootfs;
 pub mod seccomp;
 pub mod security;

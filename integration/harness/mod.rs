@@ -9,6 +9,7 @@ pub mod report;
 pub mod runner;
 pub mod terminal;
 pub mod tmux;
+pub mod user;
 
 pub use bundle::Bundle;
 pub use container::Container;

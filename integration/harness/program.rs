@@ -84,6 +84,14 @@ impl Done {
         self
     }
 
+    /// It failed with this exit code and one line that holds `words`.
+    #[track_caller]
+    pub fn fails_with(self, code: i32, words: &str) -> Self {
+        let done = self.exits(code);
+        assert!(done.stderr().contains(words), "stderr should hold {words:?}; {}", done.describe());
+        done
+    }
+
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "exit code; {}", self.describe());

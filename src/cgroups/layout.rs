@@ -59,6 +59,12 @@ impl Layout {
         self.v1.is_empty() && self.unified.is_some()
     }
 
+    /// The caller's own cgroup in the hierarchy at `mountpoint`, relative to that; None when it is not below.
+    pub fn own(&self, mountpoint: &Path) -> Option<&Path> {
+        let mut all = self.v1.iter().chain(self.unified.as_ref());
+        all.find(|hierarchy| hierarchy.mountpoint == mountpoint)?.own.as_deref()
+    }
+
     /// From the texts of /proc/self/mountinfo and /proc/self/cgroup. `unified`: what one sees at
     /// /sys/fs/cgroup is cgroup2; any v1 mounts are then covered or of no use to us.
     fn parse(mountinfo: &str, cgroup: &str, unified: bool) -> Self {

@@ -5,6 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxResources};
 use serde::{Deserialize, Serialize};
 
+use super::caller::ordinary_user;
 use super::devices::Rules;
 use super::layout::Layout;
 use super::path::place;
@@ -76,18 +77,16 @@ pub fn plan(
             return Err(unmounted("devices", "linux.resources.devices"));
         }
     }
+    let user = if driver == Driver::Systemd { ordinary_user()? } else { None };
     let scope = match driver {
-        Driver::Systemd => Some(scope(cgroups_path, id, resources, &devices, version)?),
+        Driver::Systemd => Some(scope(cgroups_path, id, resources, &devices, version, user.is_some())?),
         Driver::Cgroupfs | Driver::Disabled => None,
     };
     for hierarchy in layout.v1.iter().chain(layout.unified.as_ref()) {
-        let path = match &scope {
-            None => place(cgroups_path, id, hierarchy, version == Version::V2)?,
-            Some(scope) if scope.unit.user => {
-                let uid = nix::unistd::geteuid().as_raw();
-                user_manager(hierarchy.own.as_deref(), uid).join(scope.unit.path()?)
-            }
-            Some(scope) => scope.unit.path()?,
+        let path = match (&scope, user) {
+            (None, _) => place(cgroups_path, id, hierarchy, version == Version::V2)?,
+            (Some(scope), Some(uid)) => user_manager(hierarchy.own.as_deref(), uid).join(scope.unit.path()?),
+            (Some(scope), None) => scope.unit.path()?,
         };
         record.directories.push(Directory {
             names: hierarchy.names.clone(),
@@ -107,15 +106,15 @@ pub fn plan(
     Ok(Plan { record, writes, late, devices, scope })
 }
 
-/// The scope that systemd shall make. Without root it is the caller's own systemd.
+/// The scope that systemd shall make; for an ordinary `user` it is the user's own systemd.
 fn scope(
     cgroups_path: Option<&Path>,
     id: &str,
     resources: Option<&LinuxResources>,
     devices: &Rules,
     version: Version,
+    user: bool,
 ) -> Result<Scope> {
-    let user = !nix::unistd::geteuid().is_root();
     let mut properties = match resources {
         Some(resources) => systemd::properties::limits(resources, version)?,
         None => Vec::new(),

@@ -3,9 +3,12 @@
 //! The order is the architecture's: all that can fail without touching the host comes first, the
 //! claim on the id second, and from the claim on every failure undoes what was made.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 
 use super::conversation::{self, Conversation, Heard};
 use super::create::CreateOptions;
@@ -14,14 +17,14 @@ use super::plan::{self, Planned};
 use super::state::{Lock, Record, StateDir};
 use super::{Host, delete, foreground, notify_engine};
 use crate::cgroups::{self, Cgroup, Driver};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::sync::{self, FromParent, InitEnd, ParentEnd};
 use crate::init::{self, Newborn, gate};
-use crate::namespaces::{self, Kind};
+use crate::namespaces::{self, Kind, Moved};
 use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
-use crate::{log, seccomp};
+use crate::{log, seccomp, security};
 
 /// When the container's program is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +68,18 @@ pub fn bear(host: &Host, id: &str, options: &CreateOptions, start: Start) -> Res
     let planned = plan::make(host, id, options, start)?;
     let (dir, lock) = host.root.claim(id)?;
     let record = planned.record(id);
-    let mut birth = Birth { planned, dir, lock: Some(lock), record, options, start, init: None };
+    let mut birth =
+        Birth { planned, dir, lock: Some(lock), record, options, start, init: None, devices: None };
     match birth.go() {
         Ok((lock, init, terminal)) => Ok(Born { dir: birth.dir, lock, record: birth.record, init, terminal }),
-        Err(error) => Err(undo(&birth.dir, &birth.record, birth.init.as_ref(), error)),
+        Err(error) => {
+            // First: with init ends its network namespace, and with that what is only virtual.
+            let error = match birth.devices.as_mut().map_or(Ok(()), Moved::bring_back) {
+                Ok(()) => error,
+                Err(also) => error.remedy(format!("and then: {also}")),
+            };
+            Err(undo(&birth.dir, &birth.record, birth.init.as_ref(), error))
+        }
     }
 }
 
@@ -81,6 +92,8 @@ struct Birth<'a> {
     options: &'a CreateOptions,
     start: Start,
     init: Option<Child>,
+    /// Network devices that are on their way into the container.
+    devices: Option<Moved>,
 }
 
 type Terminal = Option<OwnedFd>;
@@ -92,12 +105,17 @@ impl Birth<'_> {
         // From here on the record says what is ours: a failure must not touch a cgroup of that name that
         // is somebody else's.
         self.record.cgroup = cgroups::Record::none();
+        self.record.rdt = None;
 
         let (channel, cgroup) = self.clone_init()?;
+        self.set_up(&channel)?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         // What follows is done while init makes its mounts.
         self.dir.save_config(&self.planned.config)?;
         self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
+        if let Some(uid) = self.planned.cgroup_owner {
+            cgroup.delegate(uid)?;
+        }
 
         let process = &self.planned.init.process;
         let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
@@ -172,6 +190,9 @@ impl Birth<'_> {
         let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
         self.record.cgroup = cgroup.record().clone();
         self.record.cgroup_made = true;
+        if let Some(rdt) = &self.planned.rdt {
+            rdt.make(self.record.rdt.get_or_insert_default()).context("linux.intelRdt")?;
+        }
         let (parent, to_parent) = sync::channel()?;
         if let Some(network) = self.planned.network.take().and_then(NewNetwork::finish) {
             joined.add_new_network(network);
@@ -201,6 +222,8 @@ impl Birth<'_> {
         if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(pid).context("move init into its cgroup")?;
         }
+        // Its children will be there too.
+        self.record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(pid))?;
         // Before the id maps: systemd works meanwhile.
         let scope = self.planned.cgroup.begin(pid)?;
         if scope.is_some() {
@@ -208,14 +231,51 @@ impl Birth<'_> {
             self.record.cgroup = self.planned.cgroup.record();
         }
         if namespaces.creates(Kind::User) {
-            namespaces::write_id_maps(namespaces, pid)?;
+            self.set_up_from_outside(pid).or_else(|error| self.prefer_what_was_said(&parent, error))?;
             parent.send(FromParent::IdsMapped).or_else(|error| self.hear_why(&parent, error))?;
+        }
+        if !namespaces.devices.is_empty() {
+            self.devices = Some(Moved::none_yet(network_of(&mut joined, pid)?)?);
         }
         let Some(scope) = scope else { return Ok((parent, cgroup)) };
         let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(&parent, error))?;
         self.record.cgroup = cgroup.record().clone();
         parent.send(FromParent::Placed)?;
         Ok((parent, cgroup))
+    }
+
+    /// Gives the container what init has no right to take, and waits for.
+    fn set_up(&mut self, channel: &ParentEnd) -> Result<()> {
+        let plan = &self.planned.init;
+        if !plan.is_set_up_by_parent() {
+            return Ok(());
+        }
+        if let Some(moved) = &mut self.devices {
+            plan.namespaces.devices.iter().try_for_each(|device| moved.take(device))?;
+        }
+        let left = match &self.init {
+            Some(init) if plan.sysctls_by_parent => write_sysctls(&plan.process.security, init)?,
+            _ => Vec::new(),
+        };
+        channel.send(FromParent::SetUp(left)).or_else(|error| self.hear_why(channel, error))
+    }
+
+    /// What init, in its new user namespace, has no right to do itself.
+    fn set_up_from_outside(&self, init: Pid) -> Result<()> {
+        let security = &self.planned.init.process.security;
+        if security.oom_score_adj.is_some() {
+            security.set_oom_score_adj(&Procfs::host()?, &init.to_string())?;
+        }
+        namespaces::write_id_maps(&self.planned.init.namespaces, init)
+    }
+
+    /// The files in /proc of a process that has failed are root's: for an ordinary user, EACCES.
+    fn prefer_what_was_said(&self, channel: &ParentEnd, error: Error) -> Result<()> {
+        let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO).call(|| "poll(init's channel)".into())? > 0 {
+            self.conversation(channel)?.hear_until_end()?;
+        }
+        Err(error)
     }
 
     /// systemd makes no cgroup for a process that has ended; what that said last is the cause then.
@@ -286,6 +346,31 @@ impl Birth<'_> {
             self.record.init = Some(ProcessId::of(init.pid)?);
         }
         self.dir.write(&self.record)
+    }
+}
+
+/// In init's namespaces but the user namespace: with our rights. Those that are left to init.
+fn write_sysctls(security: &security::Plan, init: &Child) -> Result<Vec<usize>> {
+    let pidfd = init.pidfd.try_clone().call(|| "dup(init's pidfd)".into())?;
+    let target = namespaces::Target::of(init.pid, pidfd)?;
+    process::in_a_child(|| {
+        // Opened here: what is below /proc/sys is chosen by the namespaces of who opens it.
+        target.enter_some(&[Kind::Ipc, Kind::Uts, Kind::Network])?;
+        security.write_sysctls_that_we_may(&Procfs::host()?)
+    })
+}
+
+/// The container's network namespace, made or joined.
+fn network_of(joined: &mut namespaces::Opened, init: Pid) -> Result<File> {
+    match joined.get(Kind::Network) {
+        Some(network) => {
+            let fd = network.as_fd().try_clone_to_owned().call(|| "dup(network namespace)".into())?;
+            Ok(File::from(fd))
+        }
+        None => {
+            let path = format!("/proc/{init}/ns/net");
+            File::open(&path).call(|| format!("open({path})"))
+        }
     }
 }
 

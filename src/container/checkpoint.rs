@@ -13,6 +13,7 @@ use super::state::{Record, StateDir};
 use super::status::{self, Status};
 use super::stdio::Descriptors;
 use super::{Host, delete, plan};
+use crate::cgroups::Layout;
 use crate::criu::{
     self, ExternalMount, Features, Notification, Options, PageServer, Service, Surroundings, Switch,
 };
@@ -116,15 +117,8 @@ impl Seen {
         let container = read(format!("/proc/{pid}/mountinfo"))?;
         let linux = spec.linux().clone().unwrap_or_default();
         let plan = namespaces::plan(&linux)?;
-        let rootfs = plan::rootfs(
-            spec,
-            &record.bundle,
-            &record.rootfs,
-            &record.cgroup,
-            &plan,
-            false,
-            &mut Vec::new(),
-        )?;
+        let view = plan::cgroup_view(&record.cgroup, &Layout::detect()?);
+        let rootfs = plan::rootfs(spec, &record.bundle, &record.rootfs, view, &plan, false, &mut Vec::new())?;
         let mut namespaces = Vec::new();
         for kind in [Kind::Network, Kind::Pid] {
             if plan.join(kind).is_some() {

@@ -10,7 +10,7 @@ use super::state::{Record, StateDir};
 use super::status::{self, Status};
 use super::{Host, kill};
 use crate::error::{Call, Code, Context, Error, Result};
-use crate::{hooks, log};
+use crate::{hooks, log, resctrl};
 
 /// How long the processes and the cgroup of a container may take to go away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,6 +72,7 @@ pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
         // name are gone now; what is in use is not the container's.
         log::warning(&format!("the cgroup of container {} is left: {error}", record.id));
     }
+    record.rdt.as_ref().map_or(Ok(()), resctrl::Record::remove).context("linux.intelRdt")?;
     dir.remove()?;
     run_poststop(record)
 }

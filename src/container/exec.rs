@@ -313,7 +313,7 @@ fn make(
         }
         cloned => cloned,
     };
-    let (side, through_helper) = cloned.context("make the process")?;
+    let (side, through_helper) = cloned.map_err(explain).context("make the process")?;
     let Side::Parent { child, in_cgroup } = side else {
         drop(parent);
         join::run(Newcomer {
@@ -338,6 +338,10 @@ fn make(
         conversation::end(&child)?;
         return Err(error.context("move the process into the container's cgroup"));
     }
+    if let Some(Err(error)) = record.rdt.as_ref().map(|rdt| rdt.add(child.pid)) {
+        conversation::end(&child)?;
+        return Err(error);
+    }
     Ok((parent, child))
 }
 
@@ -357,6 +361,17 @@ fn open_cgroup(planned: &Planned, record: &Record, init: Pid) -> Result<Cgroup> 
         opened => opened,
     }
     .context("open the container's cgroup")
+}
+
+/// An ordinary user may move processes only below a cgroup that is its own (cgroups(7), Delegation).
+fn explain(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EACCES) => error.remedy(
+            "our own cgroup and the container's lie in no cgroup of yours: \
+             try it with `systemd-run --user --scope`",
+        ),
+        _ => error,
+    }
 }
 
 fn refused_by_cgroup(error: &Error) -> bool {

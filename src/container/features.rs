@@ -39,13 +39,13 @@ fn linux() -> Value {
         "seccomp": seccomp(),
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },
-        "intelRdt": { "enabled": false },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": {
             "modes": security::MEMORY_POLICY_MODES.map(|(mode, _)| mode),
             "flags": security::MEMORY_POLICY_FLAGS.map(|(flag, _)| flag),
         },
         "mountExtensions": { "idmap": { "enabled": true } },
-        "netDevices": { "enabled": false },
+        "netDevices": { "enabled": true },
     })
 }
 

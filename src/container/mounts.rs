@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 use super::freeze::live_record;
 use super::state::{Record, StateDir};
 use super::{Host, exec, plan};
+use crate::cgroups::Layout;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::namespaces::{Kind, Target};
 use crate::sys::process;
@@ -85,7 +86,7 @@ fn compile(dir: &StateDir, record: &Record, target: &Target, mounts: &[u8]) -> R
         spec: &spec,
         bundle: &record.bundle,
         rootfs: &record.rootfs,
-        cgroups: plan::cgroup_view(&record.cgroup),
+        cgroups: plan::cgroup_view(&record.cgroup, &Layout::detect()?),
         user_namespace: target.has(Kind::User),
         cgroup_namespace: target.has(Kind::Cgroup),
         network_namespace: target.has(Kind::Network),

@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Hook, Linux, LinuxMemory, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxMemory, Mount, Process, Spec};
 
 use super::Host;
 use super::annotations;
 use super::birth::Start;
 use super::create::CreateOptions;
 use super::state::Record;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::init::agent::Address;
 use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::sys::beside::NewNetwork;
 use crate::sys::{process, tty};
-use crate::{cgroups, hooks, log, rootfs, seccomp, security, spec};
+use crate::{cgroups, hooks, log, resctrl, rootfs, seccomp, security, spec};
 
 /// All that a birth needs.
 pub struct Planned {
@@ -28,6 +28,10 @@ pub struct Planned {
     pub network: Option<NewNetwork>,
     /// What is made for its processes.
     pub cgroup: cgroups::Plan,
+    /// Who gets the cgroup: the host's uid of the container's process.
+    pub cgroup_owner: Option<u32>,
+    /// Their share of caches and memory bandwidth.
+    pub rdt: Option<resctrl::Found>,
     /// config.json as it was read.
     pub config: Vec<u8>,
     /// Hooks of the runtime's namespaces, deprecated kind.
@@ -79,10 +83,13 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
-    refuse_what_would_be_ignored(&linux)?;
     let keep_groups = annotations::keeps_groups(spec);
     let user_process = user_process(process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?;
 
+    let rdt = match linux.intel_rdt() {
+        Some(rdt) => Some(resctrl::plan(rdt, id).find().context("linux.intelRdt")?),
+        None => None,
+    };
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
     if let Some(annotations) = spec.annotations() {
@@ -92,9 +99,9 @@ fn compile(
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
     let root = options.bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
-    let bundle = &options.bundle;
+    let view = cgroup_view(&cgroup.record(), &layout);
     let mut rootfs =
-        self::rootfs(spec, bundle, &root, &cgroup.record(), &namespaces, options.no_pivot, warnings)?;
+        self::rootfs(spec, &options.bundle, &root, view, &namespaces, options.no_pivot, warnings)?;
     rootfs.open_sources()?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let prestart = hooks.prestart().clone().unwrap_or_default();
@@ -104,6 +111,7 @@ fn compile(
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         rootfs,
+        sysctls_by_parent: sysctls_by_parent(&user_process, &namespaces),
         process: user_process,
         by_user: !nix::unistd::geteuid().is_root(),
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
@@ -114,8 +122,10 @@ fn compile(
     };
     Ok(Planned {
         network: network.filter(|_| init.namespaces.takes_network()),
+        cgroup_owner: cgroup_owner(spec, &init.namespaces),
         init,
         cgroup,
+        rdt,
         has_memory_limit: has_memory_limit(&linux),
         pidfd_receiver: annotations::pidfd_receiver(spec),
         rootfs: root,
@@ -135,7 +145,7 @@ pub(super) fn rootfs(
     spec: &Spec,
     bundle: &Path,
     rootfs: &Path,
-    cgroup: &cgroups::Record,
+    cgroups: rootfs::CgroupView,
     namespaces: &namespaces::Plan,
     no_pivot: bool,
     warnings: &mut Vec<String>,
@@ -145,7 +155,7 @@ pub(super) fn rootfs(
             spec,
             bundle,
             rootfs,
-            cgroups: cgroup_view(cgroup),
+            cgroups,
             user_namespace: namespaces.has(Kind::User),
             cgroup_namespace: namespaces.creates(Kind::Cgroup),
             network_namespace: namespaces.creates(Kind::Network),
@@ -187,6 +197,7 @@ impl Planned {
             own_keyring: self.init.process.keyring.is_some(),
             cgroup: self.cgroup.record(),
             cgroup_made: false,
+            rdt: self.rdt.as_ref().map(|rdt| rdt.record().clone()),
             poststart: self.poststart.clone(),
             poststop: self.poststop.clone(),
         }
@@ -236,24 +247,33 @@ pub(super) fn user_process(
     })
 }
 
+/// config-linux.md, Cgroup ownership: only with a mount of it that may be written to, of a cgroup namespace of
+/// its own. Without a user namespace there is nobody to give it to who does not have the host's rights.
+fn cgroup_owner(spec: &Spec, namespaces: &namespaces::Plan) -> Option<u32> {
+    let is_writable = |mount: &Mount| {
+        mount.typ().as_deref() == Some("cgroup")
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && !mount.options().iter().flatten().any(|option| option == "ro")
+    };
+    if !namespaces.creates(Kind::User)
+        || !namespaces.creates(Kind::Cgroup)
+        || !spec.mounts().iter().flatten().any(is_writable)
+    {
+        return None;
+    }
+    namespaces.host_uid(spec.process().as_ref()?.user().uid())
+}
+
+/// An ordinary user has no more rights than the root of its user namespace.
+fn sysctls_by_parent(process: &UserProcess, namespaces: &namespaces::Plan) -> bool {
+    let any = !process.security.sysctls.is_empty();
+    any && namespaces.has(Kind::User) && nix::unistd::geteuid().is_root()
+}
+
 /// Whether a process of the container may be killed for its memory.
 pub(super) fn has_memory_limit(linux: &Linux) -> bool {
     let memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref());
     memory.and_then(LinuxMemory::limit).is_some_and(|limit| limit > 0)
-}
-
-/// Fields that berth understands but cannot carry out yet. A container without what was asked for must not
-/// look like one that has it.
-fn refuse_what_would_be_ignored(linux: &Linux) -> Result<()> {
-    let refused = [
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-    ];
-    match refused.into_iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::unsupported(format!("{field}: berth cannot do this yet"))
-            .remedy("see the table in README of what works")),
-        None => Ok(()),
-    }
 }
 
 /// The descriptors after stderr that the program inherits.
@@ -312,26 +332,23 @@ fn clone_pair((key, value): (&String, &String)) -> (String, String) {
 }
 
 /// What a mount of type `cgroup` shows.
-pub(super) fn cgroup_view(record: &cgroups::Record) -> rootfs::CgroupView {
-    let unified = |directory: &cgroups::Directory| rootfs::Unified {
+pub(super) fn cgroup_view(record: &cgroups::Record, layout: &cgroups::Layout) -> rootfs::CgroupView {
+    let place = |directory: &cgroups::Directory| rootfs::Place {
         mountpoint: directory.mountpoint.clone(),
         path: directory.path.clone(),
+        callers: layout.own(&directory.mountpoint).map(Path::to_owned),
     };
     let (v2, v1): (Vec<_>, Vec<_>) =
         record.directories().iter().partition(|directory| directory.names.is_empty());
     match (record.version(), v2.first()) {
         _ if record.directories().is_empty() => rootfs::CgroupView::None,
-        (cgroups::Version::V2, Some(directory)) => rootfs::CgroupView::V2(unified(directory)),
+        (cgroups::Version::V2, Some(directory)) => rootfs::CgroupView::V2(place(directory)),
         (_, v2) => rootfs::CgroupView::V1 {
             hierarchies: v1
                 .into_iter()
-                .map(|directory| rootfs::Hierarchy {
-                    names: directory.names.clone(),
-                    mountpoint: directory.mountpoint.clone(),
-                    path: directory.path.clone(),
-                })
+                .map(|directory| rootfs::Hierarchy { names: directory.names.clone(), at: place(directory) })
                 .collect(),
-            unified: v2.map(|directory| unified(directory)),
+            unified: v2.map(|directory| place(directory)),
         },
     }
 }

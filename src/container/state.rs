@@ -22,9 +22,9 @@ use oci_spec::runtime::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::identity::ProcessId;
-use crate::cgroups;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::{OciState, gate};
+use crate::{cgroups, resctrl};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -62,6 +62,9 @@ pub struct Record {
     /// False while `cgroup` is only the plan: a cgroup of that name may be somebody else's.
     #[serde(default)]
     pub cgroup_made: bool,
+    /// Its share of caches and memory bandwidth (linux.intelRdt).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<resctrl::Record>,
     /// Run by `start`.
     #[serde(default)]
     pub poststart: Vec<Hook>,

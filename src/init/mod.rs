@@ -48,6 +48,9 @@ pub struct Plan {
     pub process: UserProcess,
     /// The caller is no root: what it may do with the container's namespaces, it may as their owner.
     pub by_user: bool,
+    /// The parent tries the sysctls first: their files belong to whoever owns the namespace that they are
+    /// of, which may be the host's root, and before Linux 6.10 some are the host's root's in any case.
+    pub sysctls_by_parent: bool,
     /// Prestart or createRuntime hooks wait for the mounts.
     pub runtime_hooks: bool,
     /// Run in the container's namespaces before pivot_root.
@@ -56,6 +59,13 @@ pub struct Plan {
     pub start_container: Vec<Hook>,
     /// The state that hooks read.
     pub state: OciState,
+}
+
+impl Plan {
+    /// Whether init has to wait for [`FromParent::SetUp`].
+    pub fn is_set_up_by_parent(&self) -> bool {
+        self.sysctls_by_parent || !self.namespaces.devices.is_empty()
+    }
 }
 
 /// The state as the spec has it for hooks (runtime.md, State).
@@ -119,7 +129,7 @@ impl Newborn<'_> {
     }
 
     fn expect(&self, word: FromParent) -> Result<()> {
-        self.parent.as_ref().map_or(Ok(()), |parent| parent.expect(word))
+        self.parent.as_ref().map_or(Ok(()), |parent| parent.expect(&word))
     }
 }
 
@@ -159,9 +169,18 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     nix::unistd::setsid().call(|| "setsid".into())?;
     // The host's /proc, while it is in sight: the container's own may be anything (CVE-2025-52881).
     let procfs = Procfs::host()?;
-    // With a joined user namespace they were written before the clone.
-    if plan.namespaces.join(Kind::User).is_none() {
+    // With a joined user namespace they were written before the clone; with a new one the parent, which has
+    // the right to lower it, sets the OOM score.
+    if plan.namespaces.creates(Kind::User) {
+        plan.process.security.set_exec_labels(&procfs)?;
+    } else if plan.namespaces.join(Kind::User).is_none() {
         plan.process.write_own_files(&procfs)?;
+    }
+    // Nobody else is in a new user namespace, and the namespaces that it could not join are entered. Until
+    // its ids are mapped we stay dumpable: an ordinary user, and newuidmap(1), may write the maps of a
+    // process only while its files in /proc are that user's.
+    if plan.namespaces.creates(Kind::User) {
+        newborn.expect(FromParent::IdsMapped)?;
     }
     // Before the first step towards the container: whoever is in its namespaces already, with whatever
     // capabilities there, must not look into a process that has the host's mounts and descriptors
@@ -171,9 +190,6 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     // Before any other step: the rights over all else come from the user namespace.
     newborn.joined.enter()?;
     if plan.namespaces.has(Kind::User) {
-        if plan.namespaces.creates(Kind::User) {
-            newborn.expect(FromParent::IdsMapped)?;
-        }
         become_root()?;
         // The change of ids has cleared it.
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;
@@ -187,7 +203,12 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
-    plan.process.security.write_sysctls(&procfs)?;
+    // First: a sysctl may be about a device that the parent moves here.
+    let left = match &newborn.parent {
+        Some(parent) if plan.is_set_up_by_parent() => Some(parent.expect_set_up()?),
+        _ => None,
+    };
+    plan.process.security.write_sysctls(&procfs, left.filter(|_| plan.sysctls_by_parent).as_deref())?;
     let agent = introduction(newborn, &procfs)?;
 
     let root = plan.rootfs.build()?;

@@ -5,6 +5,7 @@
 //!  parent                                    init
 //!    │ ──────── IdsMapped ───────────────────► │   only with a new user namespace
 //!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup
+//!    │ ──────── SetUp ───────────────────────► │   only when init cannot do all of it
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
@@ -46,12 +47,15 @@ pub enum FromInit {
 }
 
 /// What the parent says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromParent {
     /// uid_map and gid_map are written.
     IdsMapped,
     /// Init is in its cgroup, with its limits.
     Placed,
+    /// In the namespaces is what only the parent may have the right to put there: linux.netDevices, and with
+    /// a user namespace linux.sysctl, but for those with these indices: the kernel refused them.
+    SetUp(Vec<usize>),
     /// The hooks succeeded.
     HooksDone,
     /// Execute the program.
@@ -135,20 +139,26 @@ impl InitEnd {
     ///
     /// # Errors
     /// The parent ended, or said something else.
-    pub fn expect(&self, expected: FromParent) -> Result<()> {
+    pub fn expect(&self, expected: &FromParent) -> Result<()> {
         let mut buffer = [0; 64];
-        let message: FromParent = decode(self.receive(&mut buffer)?)?;
-        if message != expected {
-            return Err(Error::new(
-                Code::State,
-                format!("expected {expected:?} from the runtime, got {message:?}"),
-            ));
+        match decode(self.receive(&mut buffer)?)? {
+            message if message == *expected => Ok(()),
+            other => Err(unexpected(&format!("{expected:?}"), &other)),
         }
-        Ok(())
     }
-}
 
-impl InitEnd {
+    /// Waits for [`FromParent::SetUp`]; the sysctls that are left.
+    ///
+    /// # Errors
+    /// The parent ended, or said something else.
+    pub fn expect_set_up(&self) -> Result<Vec<usize>> {
+        let mut buffer = [0; 4096];
+        match decode(self.receive(&mut buffer)?)? {
+            FromParent::SetUp(left) => Ok(left),
+            other => Err(unexpected("SetUp", &other)),
+        }
+    }
+
     /// Waits for the filter, if one is `expected`, and for [`FromParent::Start`].
     ///
     /// # Errors
@@ -162,7 +172,7 @@ impl InitEnd {
                 return Err(Error::new(Code::State, "expected a seccomp filter from the runtime"));
             }
         }
-        self.expect(FromParent::Start)?;
+        self.expect(&FromParent::Start)?;
         Ok(filter)
     }
 
@@ -172,6 +182,10 @@ impl InitEnd {
             (length, _) => Ok(&buffer[..length]),
         }
     }
+}
+
+fn unexpected(expected: &str, message: &FromParent) -> Error {
+    Error::new(Code::State, format!("expected {expected} from the runtime, got {message:?}"))
 }
 
 fn encode(message: &impl Serialize) -> Result<Vec<u8>> {
@@ -208,7 +222,7 @@ mod tests {
         assert!(parent.receive().unwrap().is_none());
         let (parent, init) = channel().unwrap();
         drop(parent);
-        assert!(init.expect(FromParent::Start).is_err());
+        assert!(init.expect(&FromParent::Start).is_err());
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl UserProcess {
     /// # Errors
     /// The kernel's, with the field of config.json that asked for it.
     pub fn write_own_files(&self, procfs: &Procfs) -> Result<()> {
-        self.security.set_oom_score_adj(procfs)?;
+        self.security.set_oom_score_adj(procfs, "self")?;
         self.security.set_exec_labels(procfs)
     }
 

@@ -4,6 +4,7 @@
 //! The plan is pure; every step that touches the kernel is one function, called by the parent, by
 //! its helper process or by init as its documentation says.
 
+mod devices;
 mod idmap;
 mod join;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod time;
 mod uts;
 mod visit;
 
+pub use devices::{Moved, NetDevice};
 pub use idmap::{IdMap, write_id_maps};
 pub use join::{Joined, Opened, OriginalPid};
 pub use target::Target;
@@ -134,6 +136,8 @@ pub struct Plan {
     pub uid_map: Vec<IdMap>,
     /// Empty without a new user namespace.
     pub gid_map: Vec<IdMap>,
+    /// Devices of the host that move into the network namespace.
+    pub devices: Vec<NetDevice>,
     /// What is written to `/proc/PID/timens_offsets`: lines of `clock seconds nanoseconds`.
     pub time_offsets: Option<String>,
 }
@@ -167,6 +171,10 @@ pub fn plan(linux: &Linux) -> Result<Plan> {
         plan.uid_map = idmap::from_spec("linux.uidMappings", linux.uid_mappings().as_deref())?;
         plan.gid_map = idmap::from_spec("linux.gidMappings", linux.gid_mappings().as_deref())?;
     }
+    plan.devices = devices::from_spec(linux);
+    if !plan.devices.is_empty() && !plan.has(Kind::Network) {
+        return Err(Error::invalid("linux.netDevices: needs a network namespace"));
+    }
     plan.time_offsets = time::offsets(linux.time_offsets().as_ref())?;
     if plan.time_offsets.is_some() && !plan.creates(Kind::Time) {
         return Err(Error::invalid("linux.timeOffsets: needs a new time namespace"));
@@ -188,6 +196,14 @@ impl Plan {
     /// Whether the container has a namespace of the kind, made or joined, other than the runtime's.
     pub fn has(&self, kind: Kind) -> bool {
         self.creates(kind) || self.join(kind).is_some()
+    }
+
+    /// What `uid` of a new user namespace is outside; None when it is not mapped.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        self.uid_map.iter().find_map(|map| {
+            let offset = uid.checked_sub(map.container).filter(|offset| *offset < map.size)?;
+            map.host.checked_add(offset)
+        })
     }
 
     /// What clone3(2) makes: all that is new but the cgroup namespace ([`Plan::unshare_cgroup`]) and a

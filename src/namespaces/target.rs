@@ -96,6 +96,14 @@ impl Target {
         self.set(self.differing & !done)
     }
 
+    /// A helper process enters only these kinds, with the rights that it has.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter_some(&self, kinds: &[Kind]) -> Result<()> {
+        self.set(self.differing & kinds.iter().fold(0, |flags, kind| flags | kind.flag()))
+    }
+
     fn set(&self, kinds: u64) -> Result<()> {
         if kinds == 0 {
             return Ok(());

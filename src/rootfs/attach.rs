@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::MsFlags;
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{fchdir, symlinkat};
@@ -18,6 +19,7 @@ use super::plan::{Bind, Filesystem, Mount, What};
 use super::{copyup, legacy, source};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Attributes, Clone, attr, cstring};
+use crate::sys::xattr;
 
 impl Root {
     /// Mounts one entry of the plan.
@@ -108,6 +110,7 @@ impl Root {
         // Only a mount that is still to be changed needs a descriptor of its own.
         let needs_fd = filesystem.copy_up
             || filesystem.readonly_later
+            || filesystem.label_of_root.is_some()
             || !mount.propagation.is_empty()
             || !mount.recursive.is_empty()
             || mount.destination == Path::new("/");
@@ -143,6 +146,9 @@ impl Root {
     }
 
     fn finish(&mut self, mount: &Mount, filesystem: &Filesystem, tree: BorrowedFd<'_>) -> Result<()> {
+        if let Some(label) = &filesystem.label_of_root {
+            set_label(tree, label)?;
+        }
         set(tree, true, mount.recursive, "recursive")?;
         self.attached(tree, mount)?;
         if filesystem.readonly_later {
@@ -310,6 +316,16 @@ fn set(tree: BorrowedFd<'_>, recursive: bool, change: Change, what: &str) -> Res
 /// Makes an attached mount read-only.
 pub(super) fn seal(tree: BorrowedFd<'_>) -> nix::Result<()> {
     setattr(tree, false, &Attributes { set: attr::RDONLY, ..Attributes::default() })
+}
+
+/// Labels the root of a mount, as runc and crun do where the filesystem takes no context.
+fn set_label(tree: BorrowedFd<'_>, label: &CStr) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = openat(tree, ".", flags, Mode::empty()).call(|| "openat(mount, \".\")".into())?;
+    // With the NUL, as libselinux writes it.
+    xattr::set(root.as_fd(), c"security.selinux", label.to_bytes_with_nul())
+        .call(|| format!("fsetxattr(mount, \"security.selinux\", {label:?})"))
+        .context("set linux.mountLabel")
 }
 
 /// A tmpfs without a mode has the mode of the directory that it covers.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Change, Options};
 use super::plan::{Bind, Filesystem, Mount, Step, What, text};
-use super::{CgroupView, Hierarchy, Request, Unified};
+use super::{CgroupView, Hierarchy, Place, Request};
 use crate::error::{Error, Result};
 use crate::sys::mount::{Clone, attr};
 
@@ -52,8 +52,8 @@ struct Mounts<'a> {
 }
 
 impl Mounts<'_> {
-    fn v2(&self, destination: &Path, unified: &Unified) -> Result<Step> {
-        let own = own_cgroup(&unified.mountpoint, &unified.path);
+    fn v2(&self, destination: &Path, unified: &Place) -> Result<Step> {
+        let own = own_cgroup(unified);
         let what = match self.request.cgroup_namespace {
             // A user namespace that does not own the cgroup namespace may not mount it: EPERM.
             true => What::Filesystem(Filesystem {
@@ -68,7 +68,7 @@ impl Mounts<'_> {
     /// One hierarchy at the directory that the host has for it, and links for its other names: the
     /// host's `cpu,cpuacct` is also found as `cpu` and as `cpuacct`.
     fn v1(&self, destination: &Path, hierarchy: &Hierarchy, steps: &mut Vec<Step>) -> Result<()> {
-        let name = name_of(&hierarchy.mountpoint)?;
+        let name = name_of(&hierarchy.at.mountpoint)?;
         let what = match self.request.cgroup_namespace {
             true => {
                 // A named hierarchy has no controllers, which the kernel wants to hear.
@@ -78,7 +78,7 @@ impl Mounts<'_> {
                 }
                 What::Filesystem(self.filesystem(c"cgroup", &words)?)
             }
-            false => What::Bind(own_cgroup(&hierarchy.mountpoint, &hierarchy.path)),
+            false => What::Bind(own_cgroup(&hierarchy.at)),
         };
         steps.push(self.mount(destination.join(name), what));
         for other in hierarchy.names.iter().filter(|other| !other.starts_with("name=")) {
@@ -107,6 +107,7 @@ impl Mounts<'_> {
             flags: self.options.mount_flags() | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
             data: data?,
             label: None,
+            label_of_root: None,
             copy_up: false,
             readonly_later: false,
             ordinary_directory: false,
@@ -127,11 +128,15 @@ impl Mounts<'_> {
     }
 }
 
-/// The container's own cgroup, which exists only once the container is about to.
-fn own_cgroup(mountpoint: &Path, path: &Path) -> Bind {
+/// The container's own cgroup, which exists only once the container is about to. One for which none could
+/// be made (an ordinary user's, without limits) stays in the caller's.
+fn own_cgroup(at: &Place) -> Bind {
+    // The components alone: an empty path would leave a trailing slash.
+    let below =
+        |path: &Path| at.mountpoint.join(path.strip_prefix("/").unwrap_or(path)).components().collect();
     Bind {
-        // The components alone: an empty path would leave a trailing slash.
-        source: mountpoint.join(path.strip_prefix("/").unwrap_or(path)).components().collect(),
+        source: below(&at.path),
+        otherwise: at.callers.as_deref().map(below),
         clone: Clone::One,
         follow: true,
         copy_symlink: false,

@@ -76,23 +76,26 @@ pub enum CgroupView {
     #[default]
     None,
     /// One cgroup2 hierarchy.
-    V2(Unified),
+    V2(Place),
     /// Hierarchies of cgroup v1, on a hybrid host with cgroup2 beside them.
     V1 {
         /// In the host's order.
         hierarchies: Vec<Hierarchy>,
         /// The hybrid host's cgroup2 hierarchy.
-        unified: Option<Unified>,
+        unified: Option<Place>,
     },
 }
 
-/// A mounted cgroup2 hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unified {
+/// Where in a mounted hierarchy the container is. A leading `/` of a path means the mount point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
     /// Where the host mounts it: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified`.
     pub mountpoint: PathBuf,
-    /// The container's cgroup below it; a leading `/` means the mount point.
+    /// The container's cgroup below it.
     pub path: PathBuf,
+    /// The caller's cgroup below it, where the container stays if none can be made; None when it cannot be
+    /// seen from the mount point.
+    pub callers: Option<PathBuf>,
 }
 
 /// A mounted cgroup v1 hierarchy.
@@ -100,8 +103,6 @@ pub struct Unified {
 pub struct Hierarchy {
     /// Its controllers, or its name: `["cpu", "cpuacct"]`, `["name=systemd"]`.
     pub names: Vec<String>,
-    /// Where the host mounts it.
-    pub mountpoint: PathBuf,
-    /// The container's cgroup below it; a leading `/` means the mount point.
-    pub path: PathBuf,
+    /// Where.
+    pub at: Place,
 }

@@ -98,6 +98,8 @@ pub(super) enum What {
 pub(super) struct Bind {
     /// Absolute path on the host.
     pub source: PathBuf,
+    /// Bound in its place when there is no `source`.
+    pub otherwise: Option<PathBuf>,
     pub clone: Clone,
     pub follow: bool,
     /// Make a symlink again instead of mounting it.
@@ -122,6 +124,8 @@ pub(super) struct Filesystem {
     pub data: Vec<CString>,
     /// SELinux context of its files.
     pub label: Option<CString>,
+    /// SELinux context of its root alone: a mqueue takes no other.
+    pub label_of_root: Option<CString>,
     pub copy_up: bool,
     /// Mounted writable and sealed at the very end: mount points and devices are made in it.
     pub readonly_later: bool,
@@ -299,6 +303,7 @@ fn bind(
     }
     Ok(Bind {
         source: request.bundle.join(source),
+        otherwise: None,
         clone,
         follow: !options.source_nofollow && !options.copy_symlink,
         copy_symlink: options.copy_symlink,
@@ -340,6 +345,7 @@ fn filesystem(
         data: words.collect::<Result<_>>()?,
         // Kernels refuse a context for the filesystems that label their files themselves.
         label: label.filter(|_| !matches!(fstype, "proc" | "sysfs" | "mqueue")).cloned(),
+        label_of_root: label.filter(|_| fstype == "mqueue").cloned(),
         copy_up: options.copy_up,
         readonly_later,
         // Devices are made in /dev by its name afterwards, so it must be what it is called.
@@ -354,6 +360,7 @@ fn filesystem(
 fn host_sysfs() -> Bind {
     Bind {
         source: PathBuf::from("/sys"),
+        otherwise: None,
         clone: Clone::Recursive,
         follow: true,
         copy_symlink: false,

@@ -4,6 +4,7 @@
 //! directory that its mapped root cannot enter, and only the host's root may id-map a mount.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -45,6 +46,9 @@ pub(super) fn open_here(bind: &mut Bind, propagation: Option<u64>) -> Result<()>
         Ok(tree) => tree,
         // The child tries with mount(2).
         Err(Errno::ENOSYS) if bind.idmap.is_none() => return Ok(()),
+        // An ordinary user has the right only in the user namespace that is to come; its root, who is that
+        // user, opens the source by its path.
+        Err(Errno::EPERM) if bind.idmap.is_none() => return Ok(()),
         Err(errno) => return Err(failed(bind, errno)),
     };
     // The copy is a peer of the host's mount, where the child's own copies are not.
@@ -64,15 +68,23 @@ pub(super) fn open_here(bind: &mut Bind, propagation: Option<u64>) -> Result<()>
 
 /// A detached copy of the source.
 pub(super) fn open(bind: &Bind) -> nix::Result<OwnedFd> {
-    mount::open_tree(mount::cwd(), &bind.source, bind.clone, bind.follow)
+    either(bind, |source| mount::open_tree(mount::cwd(), source, bind.clone, bind.follow))
 }
 
 /// The source itself (O_PATH), for mount(2).
 pub(super) fn open_path(bind: &Bind) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let flags = if bind.follow { flags } else { flags | OFlag::O_NOFOLLOW };
-    nix::fcntl::open(&bind.source, flags, Mode::empty())
+    either(bind, |source| nix::fcntl::open(source, flags, Mode::empty()))
         .call(|| format!("open({}, O_PATH)", bind.source.display()))
+}
+
+/// The source, or what is bound where that does not exist.
+fn either(bind: &Bind, open: impl Fn(&Path) -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    match (open(&bind.source), &bind.otherwise) {
+        (Err(Errno::ENOENT), Some(otherwise)) => open(otherwise),
+        (result, _) => result,
+    }
 }
 
 /// Names the source and, for the errors that are not obvious, the way out.

@@ -25,17 +25,18 @@ pub(super) fn personality(personality: &LinuxPersonality) -> Result<u64> {
 }
 
 impl Plan {
-    /// Writes `/proc/self/oom_score_adj`. Untouched when config.json says nothing. A value below the
-    /// lowest that the process may return to needs CAP_SYS_RESOURCE in the initial user namespace.
+    /// Writes `/proc/PROCESS/oom_score_adj`, where `process` is a number or `self`. Untouched when config.json
+    /// says nothing. A value below the lowest that the process may return to needs CAP_SYS_RESOURCE in the
+    /// initial user namespace, so that a process in a new user namespace cannot lower its own.
     ///
     /// The process must be dumpable here, or the file belongs to the host's root.
-    pub fn set_oom_score_adj(&self, procfs: &Procfs) -> Result<()> {
+    pub fn set_oom_score_adj(&self, procfs: &Procfs, process: &str) -> Result<()> {
         let Some(value) = self.oom_score_adj else {
             return Ok(());
         };
         let write = || {
-            let path = "self/oom_score_adj";
-            let mut file = procfs.open(path, OFlag::O_WRONLY)?;
+            let path = format!("{process}/oom_score_adj");
+            let mut file = procfs.open(&path, OFlag::O_WRONLY)?;
             file.write_all(value.to_string().as_bytes())
                 .call(|| format!("write(\"/proc/{path}\", \"{value}\")"))
                 .map_err(|error| match error.errno() {

@@ -159,7 +159,7 @@ fn attributes_are_set() {
     );
     in_child(|| {
         let procfs = Procfs::host().unwrap();
-        plan.set_oom_score_adj(&procfs).unwrap();
+        plan.set_oom_score_adj(&procfs, "self").unwrap();
         assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), "321\n");
         plan.set_scheduler().unwrap();
         // Fields 19 and 41 of proc_pid_stat(5): nice and policy (SCHED_BATCH is 3).
@@ -187,7 +187,7 @@ fn sysctls_reach_the_new_namespace_only() {
     );
     in_child(|| {
         unshare(libc::CLONE_NEWIPC.cast_unsigned().into()).unwrap();
-        plan.write_sysctls(&Procfs::host().unwrap()).unwrap();
+        plan.write_sysctls(&Procfs::host().unwrap(), None).unwrap();
         assert_eq!(read(), "1234\n");
     });
     assert_eq!(read(), before);

@@ -197,7 +197,9 @@ impl Plan {
         credentials::sched_setattr(attr)
             .call(|| format!("sched_setattr({attr:?})"))
             .context("set process.scheduler")
-            .map_err(|error| needs_nice(error, "CAP_SYS_NICE"))
+            .map_err(|error| {
+                needs_nice(error, "CAP_SYS_NICE, and real time on cgroup v1 a cpu.rt_runtime_us,")
+            })
     }
 
     /// ioprio_set(2). Before the capabilities are set, for the same reason.

@@ -1,5 +1,6 @@
 //! `linux.sysctl`: which may be set, under which path, and the writing.
 
+use nix::errno::Errno;
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
 
 use super::Plan;
@@ -81,26 +82,48 @@ fn refusal(path: &str, linux: &Linux) -> Option<&'static str> {
     }
 }
 
+impl Sysctl {
+    fn write(&self, procfs: &Procfs) -> Result<()> {
+        procfs
+            .write(format!("sys/{}", self.path), &self.value)
+            .with_context(|| format!("set the sysctl {:?}", self.name))
+    }
+}
+
 impl Plan {
-    /// Writes all parameters through a procfs that no container can have touched: its own `/proc/sys`
-    /// may lead anywhere (CVE-2025-52881). After the namespaces are entered, before the capabilities
+    /// Writes all parameters, or those with the indices `only`, through a procfs that no container can have
+    /// touched: its own `/proc/sys` may lead anywhere (CVE-2025-52881). After the namespaces are entered, before the capabilities
     /// are given up.
-    pub fn write_sysctls(&self, procfs: &Procfs) -> Result<()> {
-        self.sysctls.iter().try_for_each(|sysctl| sysctl.write(procfs))
+    pub fn write_sysctls(&self, procfs: &Procfs, only: Option<&[usize]>) -> Result<()> {
+        let wanted = |index: &usize| only.is_none_or(|only| only.contains(index));
+        let mut chosen = self.sysctls.iter().enumerate().filter(|(index, _)| wanted(index));
+        chosen.try_for_each(|(_, sysctl)| sysctl.write(procfs))
+    }
+
+    /// Writes what the caller may; the indices of those that somebody else has to write. Of a user namespace
+    /// (`user.max_net_namespaces`) they are only for who is in it.
+    ///
+    /// # Errors
+    /// The kernel's, but for EACCES and EPERM.
+    pub fn write_sysctls_that_we_may(&self, procfs: &Procfs) -> Result<Vec<usize>> {
+        let mut left = Vec::new();
+        for (index, sysctl) in self.sysctls.iter().enumerate() {
+            if sysctl.path.starts_with("user/") {
+                left.push(index);
+                continue;
+            }
+            match sysctl.write(procfs) {
+                Err(error) if matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) => left.push(index),
+                result => result?,
+            }
+        }
+        Ok(left)
     }
 
     /// Writes those of the network alone, in the network namespace of the caller.
     pub fn write_network_sysctls(&self, procfs: &Procfs) -> Result<()> {
         let mut of_network = self.sysctls.iter().filter(|sysctl| sysctl.path.starts_with("net/"));
         of_network.try_for_each(|sysctl| sysctl.write(procfs))
-    }
-}
-
-impl Sysctl {
-    fn write(&self, procfs: &Procfs) -> Result<()> {
-        procfs
-            .write(format!("sys/{}", self.path), &self.value)
-            .with_context(|| format!("set the sysctl {:?}", self.name))
     }
 }
 

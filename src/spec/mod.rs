@@ -3,6 +3,8 @@
 //! The only system call is the read. What the document says about the host (do these paths exist,
 //! can this kernel do that) is found out by those who use it.
 
+#[cfg(test)]
+mod conformance;
 mod document;
 mod locate;
 mod shape;

@@ -12,6 +12,7 @@ mod early;
 pub mod fs;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod process;
 pub mod procfs;
 #[cfg(target_arch = "x86_64")]

@@ -152,9 +152,32 @@ enum Report {
     Failed(Error),
 }
 
-fn leave_report(writer: &OwnedFd, report: &Report) -> ! {
+fn leave_report(writer: &OwnedFd, report: &impl serde::Serialize) -> ! {
     let sent = serde_json::to_vec(report).is_ok_and(|text| nix::unistd::write(writer, &text).is_ok());
     exit_now(i32::from(!sent))
+}
+
+/// Does `work` in a child of its own and waits for it: namespaces that it enters are not the caller's.
+///
+/// # Errors
+/// Those of `work`; the child was killed.
+pub fn in_a_child<T>(work: impl FnOnce() -> Result<T>) -> Result<T>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned,
+{
+    let (reader, writer) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())?;
+    let child = match clone3(0, None)? {
+        Side::Parent { child, .. } => child,
+        Side::Child => leave_report(&writer, &work()),
+    };
+    drop(writer);
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut text).call(|| "read(pipe)".into())?;
+    wait(Whom::One(child.pidfd.as_fd()), true).call(|| format!("waitid({})", child.pid))?;
+    serde_json::from_slice(&text).unwrap_or_else(|_| {
+        Err(Error::new(crate::error::Code::Kernel, "a child that was to help was killed"))
+    })
 }
 
 /// Makes the process opaque to others of its user: no ptrace, no `/proc/PID/fd` (prctl

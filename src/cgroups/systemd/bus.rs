@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::super::caller::ordinary_user;
 use super::message::{Body, Call, Message, length, method_call};
 use crate::error::{self, Code, Error, Result};
 
@@ -87,7 +88,8 @@ impl Bus {
     /// BEGIN goes with it and no call before the answer, as systemd's own client does: systemd does not
     /// wake up for a call that it reads together with BEGIN.
     fn authenticate(&mut self) -> Result<()> {
-        let uid = nix::unistd::geteuid().to_string();
+        // As the socket's other side sees us, also when we are root of a user namespace.
+        let uid = ordinary_user()?.unwrap_or_default().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
         self.send(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         // "OK ", a UUID of 32 digits, "\r\n"; signals may follow at once. Anything else is a refusal.

@@ -3,7 +3,7 @@
 use oci_spec::runtime::Spec;
 
 use super::*;
-use crate::rootfs::{CgroupView, Hierarchy, Unified};
+use crate::rootfs::{CgroupView, Hierarchy, Place};
 
 fn spec(mounts: &str, linux: &str) -> Spec {
     let text = format!(
@@ -13,12 +13,16 @@ fn spec(mounts: &str, linux: &str) -> Spec {
     serde_json::from_str(&text).unwrap()
 }
 
+fn place(mountpoint: &str, path: &str) -> Place {
+    Place { mountpoint: mountpoint.into(), path: path.into(), callers: Some("session".into()) }
+}
+
 fn request(spec: &Spec) -> Request<'_> {
     Request {
         spec,
         bundle: Path::new("/bundle"),
         rootfs: Path::new("/bundle/rootfs"),
-        cgroups: CgroupView::V2(Unified { mountpoint: "/sys/fs/cgroup".into(), path: "/box/1".into() }),
+        cgroups: CgroupView::V2(place("/sys/fs/cgroup", "/box/1")),
         user_namespace: false,
         cgroup_namespace: false,
         network_namespace: true,
@@ -224,6 +228,11 @@ fn a_label_goes_to_those_that_take_one() {
     };
     let labels: Vec<bool> = plan.steps.iter().map(labelled).collect();
     assert_eq!(labels, [true, false, false]);
+    let roots = plan.steps.iter().filter(|step| {
+        matches!(step, Step::Mount(mount)
+        if matches!(&mount.what, What::Filesystem(fs) if fs.label_of_root.is_some()))
+    });
+    assert_eq!(roots.count(), 1, "a mqueue has a label of its root");
 }
 
 #[test]
@@ -260,8 +269,7 @@ fn cgroup2_is_bound_or_mounted() {
 fn cgroup1_is_a_directory_of_hierarchies() {
     let hierarchy = |names: &[&str], directory: &str| Hierarchy {
         names: names.iter().map(|name| (*name).to_owned()).collect(),
-        mountpoint: Path::new("/sys/fs/cgroup").join(directory),
-        path: "/box".into(),
+        at: place(&format!("/sys/fs/cgroup/{directory}"), "/box"),
     };
     let spec = spec(CGROUP, "");
     let request = |cgroup_namespace| Request {
@@ -272,7 +280,7 @@ fn cgroup1_is_a_directory_of_hierarchies() {
                 hierarchy(&["name=systemd"], "systemd"),
                 hierarchy(&["memory"], "memory"),
             ],
-            unified: Some(Unified { mountpoint: "/sys/fs/cgroup/unified".into(), path: "box".into() }),
+            unified: Some(place("/sys/fs/cgroup/unified", "box")),
         },
         ..request(&spec)
     };

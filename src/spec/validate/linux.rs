@@ -103,14 +103,19 @@ pub(super) fn memory_policy(config: &Config, problems: &mut Problems) {
 
 pub(super) fn intel_rdt(config: &Config, problems: &mut Problems) {
     let Some(rdt) = config.linux().and_then(|linux| linux.intel_rdt().as_ref()) else { return };
-    if let Some(clos_id) = rdt.clos_id()
+    // "/" is the class of all that is in no other.
+    if let Some(clos_id) = rdt.clos_id().as_ref().filter(|clos_id| *clos_id != "/")
         && (matches!(clos_id.as_str(), "" | "." | "..") || clos_id.contains(['/', '\n']))
     {
         problems.add("linux.intelRdt.closID", format!("must be the name of a directory, not {clos_id:?}"));
     }
-    for (name, schema) in [("l3CacheSchema", rdt.l3_cache_schema()), ("memBwSchema", rdt.mem_bw_schema())] {
-        if schema.as_ref().is_some_and(|schema| schema.contains('\n')) {
-            problems.add(format!("linux.intelRdt.{name}"), "must be one line");
+    // Several lines of l3CacheSchema have a meaning, though they should not be there.
+    if let Some(schema) = rdt.mem_bw_schema().as_deref().filter(|schema| !schema.is_empty()) {
+        if schema.contains('\n') {
+            problems.add("linux.intelRdt.memBwSchema", "must be one line");
+        }
+        if !schema.starts_with("MB:") {
+            problems.add("linux.intelRdt.memBwSchema", format!("must start with MB:, not {schema:?}"));
         }
     }
     for (index, line) in rdt.schemata().iter().flatten().enumerate() {

@@ -49,6 +49,8 @@ fn namespace_of(name: &str) -> Option<LinuxNamespaceType> {
         Some(LinuxNamespaceType::Network)
     } else if name == "kernel.domainname" {
         Some(LinuxNamespaceType::Uts)
+    } else if name.starts_with("user.") {
+        Some(LinuxNamespaceType::User)
     } else {
         None
     }

@@ -92,28 +92,4 @@ bench: build target/bench/floor target/bench/launch target/bench/true ## berth b
 bench-short: BENCH_ROUNDS = 10
 bench-short: bench ## the same with 10 rounds
 
-# The order is that of the program as it was linked with its map; what it does not name stays behind.
-link-order: target/bench/true ## write link/order.ld anew: which code a start runs through (root; takes minutes)
-	@integration/dependencies
-	$(CARGO) rustc --locked --release --bin berth --target $(TRIPLE) -- -C link-arg=-Wl,-Map="$(CURDIR)/target/berth.map"
-	$(CARGO) build --locked --quiet --example code-order --target $(TRIPLE)
-	link/trace target/$(TRIPLE)/debug/examples/code-order target/berth.map $(RELEASE)/berth >target/order.ld
-	mv target/order.ld link/order.ld
-
-# Seconds for each target.
-FUZZ_SECONDS ?= 60
-
-fuzz: ## every fuzz target for FUZZ_SECONDS (a nightly compiler)
-	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly" >&2; exit 1; }
-	for target in fuzz/fuzz_targets/*.rs; do fuzz/run "$$(basename "$$target" .rs)" $(FUZZ_SECONDS); done
-
-target/bench/%: bench/%.c
-	@mkdir -p target/bench
-	$(CC) -std=gnu11 -Wall -Wextra -Werror -O2 -static -o $@ $<
-
-help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } \
-		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short link-order help
+.PHONY: build install clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short vm-bench link-order help

@@ -97,8 +97,7 @@ impl Birth<'_> {
         let (channel, cgroup) = self.clone_init()?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         // What follows is done while init makes its mounts.
-        self.dir.save_config(&self.planned.config)?;
-        self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
+        let cgroup = self.place(&channel, cgroup)?;
 
         let process = &self.planned.init.process;
         let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
@@ -199,21 +198,34 @@ impl Birth<'_> {
         if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(pid).context("move init into its cgroup")?;
         }
-        // Before the id maps: systemd works meanwhile.
-        let scope = self.planned.cgroup.begin(pid)?;
+        Ok((parent, cgroup))
+    }
+
+    /// Puts init into its cgroup, with its limits, and gives it its ids.
+    fn place(&mut self, channel: &ParentEnd, cgroup: Cgroup) -> Result<Cgroup> {
+        let Some(init) = &self.init else { return Err(Error::new(Code::State, "init was never made")) };
+        let pid = init.pid;
+        // First of all: systemd works while we do the rest.
+        let scope = self.planned.cgroup.begin(pid);
+        let scope = scope.or_else(|error| self.prefer_cause_of_death(channel, error))?;
         if scope.is_some() {
             // From now on there is a scope of that name, and it is ours.
             self.record.cgroup = self.planned.cgroup.record();
         }
+        let namespaces = &self.planned.init.namespaces;
         if namespaces.creates(Kind::User) {
             namespaces::write_id_maps(namespaces, pid)?;
-            parent.send(FromParent::IdsMapped).or_else(|error| self.hear_why(&parent, error))?;
+            channel.send(FromParent::IdsMapped).or_else(|error| self.hear_why(channel, error))?;
         }
-        let Some(scope) = scope else { return Ok((parent, cgroup)) };
-        let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(&parent, error))?;
+        self.dir.save_config(&self.planned.config)?;
+        let Some(scope) = scope else {
+            self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
+            return Ok(cgroup);
+        };
+        let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(channel, error))?;
         self.record.cgroup = cgroup.record().clone();
-        parent.send(FromParent::Placed)?;
-        Ok((parent, cgroup))
+        channel.send(FromParent::Placed).or_else(|error| self.hear_why(channel, error))?;
+        Ok(cgroup)
     }
 
     /// systemd makes no cgroup for a process that has ended; what that said last is the cause then.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::message::{Body, Call, Message, length, method_call};
+use super::message::{Body, Call, Message, Value, length, method_call};
 use crate::error::{self, Code, Error, Result};
 
 const MANAGER: &str = "org.freedesktop.systemd1";
@@ -25,7 +25,7 @@ pub(super) struct Refusal {
 }
 
 /// A call's outcome that the caller may want to look at: systemd's refusals are not yet errors.
-pub(super) type Answer = std::result::Result<Vec<String>, Refusal>;
+pub(super) type Answer<T = Vec<String>> = std::result::Result<T, Refusal>;
 
 pub(super) struct Bus {
     stream: UnixStream,
@@ -105,7 +105,25 @@ impl Bus {
         self.call(&Call { destination, path: MANAGER_PATH, interface: MANAGER_INTERFACE, member }, body)
     }
 
+    /// The value of a scope's property.
+    pub fn unit_property(&mut self, unit: &str, name: &str) -> Result<Answer<Value>> {
+        let destination = (!self.direct).then_some(MANAGER);
+        let path = unit_path(unit);
+        let interface = "org.freedesktop.DBus.Properties";
+        let call = Call { destination, path: &path, interface, member: "Get" };
+        let body = Body::default().string("org.freedesktop.systemd1.Scope").string(name);
+        match self.exchange(&call, &body)? {
+            Ok(Message { value: Some(value), .. }) => Ok(Ok(value)),
+            Ok(_) => Err(Error::new(Code::Unsupported, format!("{unit}: {name} has no value that we know"))),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
     fn call(&mut self, call: &Call<'_>, body: &Body) -> Result<Answer> {
+        Ok(self.exchange(call, body)?.map(|reply| reply.arguments))
+    }
+
+    fn exchange(&mut self, call: &Call<'_>, body: &Body) -> Result<Answer<Message>> {
         self.serial += 1;
         let serial = self.serial;
         self.send(&method_call(serial, call, body))?;
@@ -113,7 +131,7 @@ impl Bus {
         loop {
             let message = self.next(deadline).map_err(|e| e.context(format!("call {}", call.member)))?;
             match message.kind {
-                2 if message.reply_to == serial => return Ok(Ok(message.arguments)),
+                2 if message.reply_to == serial => return Ok(Ok(message)),
                 3 if message.reply_to == serial => {
                     let text = message.arguments.into_iter().next().unwrap_or_default();
                     return Ok(Err(Refusal { name: message.error, text }));
@@ -185,6 +203,21 @@ pub(super) fn refused(member: &str, refusal: &Refusal) -> error::Error {
     Error::new(Code::Unsupported, format!("systemd refuses {member}: {} ({})", refusal.text, refusal.name))
 }
 
+/// The object of a unit: its name, with all but ASCII letters and digits as `_` and two hex digits
+/// (systemd: bus_label_escape).
+fn unit_path(unit: &str) -> String {
+    let escaped: String = unit
+        .bytes()
+        .enumerate()
+        .map(|(at, byte)| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
+            b'0'..=b'9' if at > 0 => char::from(byte).to_string(),
+            _ => format!("_{byte:02x}"),
+        })
+        .collect();
+    format!("{MANAGER_PATH}/unit/{escaped}")
+}
+
 /// systemd's own socket, and the bus's.
 fn sockets(user: bool) -> Result<(PathBuf, PathBuf)> {
     if !user {
@@ -198,4 +231,14 @@ fn sockets(user: bool) -> Result<(PathBuf, PathBuf)> {
     let named = address.strip_prefix("unix:path=").and_then(|rest| rest.split([',', ';']).next());
     let bus = named.map_or_else(|| runtime.join("bus"), PathBuf::from);
     Ok((runtime.join("systemd/private"), bus))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_have_paths() {
+        assert_eq!(unit_path("1a-b.scope"), "/org/freedesktop/systemd1/unit/_31a_2db_2escope");
+    }
 }

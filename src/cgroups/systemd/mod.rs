@@ -191,6 +191,27 @@ impl Record {
         reset_failed(&mut bus, &unit.name)
     }
 
+    /// What systemd has now for these properties, as it is to be told again to go back. One that it
+    /// does not know is left out.
+    pub(super) fn unit_values(&self, properties: &[Property]) -> Result<Vec<Property>> {
+        let (Driver::Systemd, Some(unit)) = (self.driver, &self.unit) else { return Ok(Vec::new()) };
+        if properties.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut bus = Bus::connect(unit.user)?;
+        let mut names: Vec<&str> = properties.iter().map(|(name, _)| name.as_str()).collect();
+        names.dedup();
+        let mut values = Vec::with_capacity(names.len());
+        for name in names {
+            match bus.unit_property(&unit.name, name)? {
+                Ok(value) => values.extend(properties::replacing(name, value)),
+                Err(refusal) if is_unknown_property(&refusal) => {}
+                Err(refusal) => return Err(refused(&format!("Get({name})"), &refusal)),
+            }
+        }
+        Ok(values)
+    }
+
     /// Tells systemd the new limits. Nothing to do with another driver.
     pub(super) fn update_unit(&self, properties: &[Property]) -> Result<()> {
         let (Driver::Systemd, Some(unit)) = (self.driver, &self.unit) else { return Ok(()) };

@@ -15,6 +15,7 @@ mod features;
 mod freeze;
 mod harness;
 mod hooks;
+mod interrupted;
 mod invalid;
 mod lifecycle;
 mod logs;
@@ -24,6 +25,7 @@ mod process;
 mod propagation;
 mod ps;
 mod regression;
+mod resources;
 mod review;
 mod rlimits;
 mod seccomp;
@@ -55,10 +57,13 @@ fn main() -> ExitCode {
         ("seccomp", seccomp::TESTS),
         ("seccomp_programs", seccomp_programs::TESTS),
         ("cgroups", cgroups::TESTS),
+        ("resources", resources::TESTS),
+        ("resources_systemd", resources::SCOPED),
         ("systemd", systemd::TESTS),
         ("freeze", freeze::TESTS),
         ("ps", ps::TESTS),
         ("update", update::TESTS),
+        ("interrupted", interrupted::TESTS),
         ("events", events::TESTS),
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),

@@ -11,23 +11,23 @@ tests! {
     a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
 }
 
-fn needs_systemd() {
+pub fn needs_systemd() {
     require!(std::path::Path::new("/run/systemd/private").exists(), "no systemd runs here");
 }
 
 /// A container in the scope `berth-test-ID.scope` of system.slice.
-fn scoped(bundle: Bundle) -> Container {
+pub fn scoped(bundle: Bundle) -> Container {
     let mut container = bundle.container();
     let path = format!("system.slice:berth-test:{}", container.id);
     bundle::set(&mut container.bundle.config, "/linux/cgroupsPath", path.into());
     container
 }
 
-fn unit(container: &Container) -> String {
+pub fn unit(container: &Container) -> String {
     format!("berth-test-{}.scope", container.id)
 }
 
-fn by_systemd(container: &Container, verb: &str) -> Done {
+pub fn by_systemd(container: &Container, verb: &str) -> Done {
     container.bundle.write();
     let mut command = berth(&["--systemd-cgroup", verb, "--bundle"]);
     command.arg(&container.bundle.path).arg("--pid-file").arg(container.pid_file()).arg(&container.id);
@@ -35,7 +35,7 @@ fn by_systemd(container: &Container, verb: &str) -> Done {
 }
 
 #[track_caller]
-fn show(container: &Container, property: &str) -> String {
+pub fn show(container: &Container, property: &str) -> String {
     let mut command = Command::new("systemctl");
     command.args(["show", "--value", "--property", property]).arg(unit(container));
     command.done().ok().stdout().trim().to_owned()
@@ -48,7 +48,7 @@ fn limited() -> Bundle {
         .set("/linux/resources/cpu", json!({ "quota": 50_000, "period": 100_000 }))
 }
 
-fn cgroup(container: &Container) -> String {
+pub fn cgroup(container: &Container) -> String {
     format!("/system.slice/{}", unit(container))
 }
 

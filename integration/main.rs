@@ -30,6 +30,7 @@ mod review;
 mod rlimits;
 mod seccomp;
 mod seccomp_programs;
+mod soak;
 mod systemd;
 mod terminal;
 mod time_namespace;
@@ -72,5 +73,6 @@ fn main() -> ExitCode {
         ("fds", fds::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
+        ("soak", soak::TESTS),
     ])
 }

@@ -1,11 +1,13 @@
 //! Cgroups through the file system on v1, v2 and hybrid hosts: placement, limits, removal.
 
 use crate::harness::host::{control, hierarchies, hierarchy_of, is_v2};
-use crate::harness::program::{Bounded, await_condition};
+use crate::harness::program::{Bounded, await_condition, directory};
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 tests! {
     process_is_in_its_cgroup_everywhere, relative_path, without_a_path_the_id_names_it, removed_after_the_run,
@@ -13,7 +15,8 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
-    a_cgroup_in_use_is_left_alone,
+    a_cgroup_in_use_is_left_alone, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
+    a_user_namespace_may_divide_its_cgroup, a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
 /// Skips where the layout has no such controller: on some machines v1 holds them all.
@@ -306,4 +309,113 @@ fn a_cgroup_in_use_is_left_alone() {
         assert_eq!(first.status(), "running");
         assert!(!host::cgroups_with(&first.bundle.cgroup_path()).is_empty());
     }
+}
+
+/// Writing a pid to cgroup.procs waits for the kernel's other processors (7 to 15 ms): a process is born in
+/// its cgroup instead, or on v1 writes itself into `tasks`.
+fn nobody_is_moved() {
+    let trace = directory().join("trace");
+    let strace = |command: Command| {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-e", "trace=open,openat,openat2,clone3", "-o"]).arg(&trace);
+        strace.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        let done = strace.done().ok();
+        let text = fs::read_to_string(&trace).expect("trace");
+        fs::remove_file(&trace).expect("trace");
+        assert!(text.contains("clone3(") && text.contains("cgroup"), "not traced: {text}");
+        let moved = text.lines().filter(|line| line.contains("cgroup.procs\"") && !line.contains("O_RDONLY"));
+        assert_eq!(moved.collect::<Vec<_>>(), Vec::<&str>::new(), "{}", done.describe());
+    };
+    strace(Bundle::new().steps(&["exit:0"]).container().command("run", &[]));
+    let mut container = sleeper().container();
+    container.up();
+    strace(container.verb("exec", &[], &[bundle::PAYLOAD, "exit:0"]));
+}
+
+/// cgroup-v2.rst, "Threads": such a cgroup's children can hold no process.
+fn below_a_threaded_cgroup() {
+    require!(is_v2(), "only on cgroup v2");
+    let bundle = sleeper();
+    let parent = format!("{}/threaded", bundle.cgroup_path());
+    host::make_cgroups(&parent);
+    let directory = host::hierarchies()[0].mountpoint.join(parent.trim_start_matches('/'));
+    fs::write(directory.join("cgroup.type"), "threaded").expect("cgroup.type");
+    let container = bundle.set("/linux/cgroupsPath", format!("{parent}/inner")).container();
+    let stderr = container.refused("").stderr();
+    assert!(stderr.contains("threaded") && stderr.contains("choose a"), "{stderr}");
+    assert!(!directory.join("inner").exists());
+    host::remove_cgroups(host::cgroups_with(&container.bundle.cgroup_path()));
+}
+
+/// cgroup-v2.rst, "No Internal Process Constraint".
+fn below_a_cgroup_with_processes() {
+    require!(is_v2(), "only on cgroup v2");
+    needs("hugetlb");
+    let mut first = sleeper().container();
+    first.up();
+    let path = format!("{}/inner", first.bundle.cgroup_path());
+    let limits = json!([{ "pageSize": "2MB", "limit": 0 }]);
+    let second =
+        sleeper().set("/linux/cgroupsPath", path).set("/linux/resources/hugepageLimits", limits).container();
+    let stderr = second.refused("has processes of its own").stderr();
+    assert!(stderr.contains("move them into a child of it, or choose"), "{stderr}");
+    assert_eq!(first.status(), "running");
+}
+
+/// The files of /sys/kernel/cgroup/delegate belong to the container's root, the limits to the host's.
+fn a_user_namespace_may_divide_its_cgroup() {
+    require!(is_v2(), "only on cgroup v2");
+    let divide = "mkdir:/sys/fs/cgroup/inner";
+    for (option, divided) in [("rw", true), ("ro", false)] {
+        let container = Bundle::new()
+            .user_namespace(100_000, 65_536)
+            .namespace("cgroup", None)
+            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", option])
+            .steps(&[divide, "echo:ready", "report", "sleep:1000"]);
+        let mut container = container.container();
+        container.up();
+        let report = container.started_report();
+        assert_eq!(report.probe(divide), if divided { "ok" } else { "EROFS" });
+        let cgroup = host::cgroups_with(&container.bundle.cgroup_path()).remove(0);
+        let owner = |file: &str| fs::metadata(cgroup.join(file)).expect("a file of the cgroup").uid();
+        let expected = if divided { 100_000 } else { 0 };
+        for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+            assert_eq!(owner(file), expected, "{file}");
+        }
+        for file in ["cgroup.max.depth", "cgroup.freeze", "hugetlb.2MB.max"] {
+            if cgroup.join(file).exists() {
+                assert_eq!(owner(file), 0, "{file}");
+            }
+        }
+        container.finish();
+    }
+}
+
+/// Nobody is killed to get there: what can be reclaimed goes, and the rest is named.
+fn a_limit_below_the_use_is_refused_with_the_numbers() {
+    needs("memory");
+    let mut container = Bundle::new()
+        .set("/linux/resources/memory", json!({ "limit": 128 << 20, "swap": 128 << 20 }))
+        .steps(&["hold-memory:64"])
+        .container();
+    container.up();
+    container.await_output("holding");
+    let limit = (16 << 20).to_string();
+    let update = container.verb("update", &["--memory", &limit, "--memory-swap", &limit], &[]);
+    let stderr = update.done().fails("linux.resources.memory.limit: 16777216 bytes, but ").stderr();
+    assert!(stderr.contains("bytes are in use and the rest cannot be reclaimed"), "{stderr}");
+    let memory = |v1, v2| control("memory", &container.bundle.cgroup_path(), v1, v2);
+    assert_eq!(memory("memory.limit_in_bytes", "memory.max"), (128 << 20).to_string());
+    assert_eq!(
+        memory("memory.memsw.limit_in_bytes", "memory.swap.max"),
+        if is_v2() { "0" } else { "134217728" }
+    );
+    if is_v2() {
+        assert_eq!(memory("", "memory.high"), "max", "what was lowered to reclaim");
+    }
+    assert_eq!(container.status(), "running");
+    // Enough for what it holds.
+    let limit = (100 << 20).to_string();
+    container.verb("update", &["--memory", &limit, "--memory-swap", &limit], &[]).done().ok();
+    assert_eq!(memory("memory.limit_in_bytes", "memory.max"), (100 << 20).to_string());
 }

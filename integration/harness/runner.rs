@@ -174,7 +174,9 @@ fn run_all(jobs: &[Job], workers: usize) -> ExitCode {
     }
 
     let leaks = before.compare(&directory);
-    host::remove_cgroups(host::cgroups_with("/berth-test"));
+    // Ours alone: another suite may be running beside this one.
+    host::remove_cgroups(host::cgroups_with(&format!("/berth-test/{}-", std::process::id())));
+    host::remove_empty_cgroups("berth-test");
     if let Err(error) = fs::remove_dir_all(&directory) {
         println!("remove {}: {error}", directory.display());
     }

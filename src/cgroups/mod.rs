@@ -20,6 +20,7 @@
 mod controllers;
 mod convert;
 mod create;
+mod delegate;
 mod devices;
 mod enter;
 mod freezer;

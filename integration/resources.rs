@@ -300,8 +300,8 @@ fn rdma() -> Field {
             Field::new("rdma", limits(&device)).both("rdma.max", line)
         }
         None => Field::new("rdma", limits("none_0"))
-            .refused_on_v1("set linux.resources.rdma[\"none_0\"]")
-            .refused_on_v2("set linux.resources.rdma[\"none_0\"]"),
+            .refused_on_v1("set linux.resources.rdma[")
+            .refused_on_v2("set linux.resources.rdma["),
     }
 }
 

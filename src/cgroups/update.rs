@@ -86,16 +86,19 @@ impl Record {
         let check_only = memory.and_then(|memory| memory.check_before_update()) == Some(true);
         changes.iter().try_for_each(|change| change.refuse_overfull(check_only))?;
         let unit = self.unit_values(&planned.properties)?;
-        let Err(error) = self.carry_out(&planned, &changes) else { return Ok(()) };
-        match self.set_back(&planned, &changes, &unit) {
+        let mut told = false;
+        let Err(error) = self.carry_out(&planned, &changes, &mut told) else { return Ok(()) };
+        match self.set_back(&planned, &changes, told.then_some(unit.as_slice())) {
             Ok(()) => Err(error.remedy("all limits are as they were before")),
             Err(left) => Err(error.context(format!("(and then: {left})"))),
         }
     }
 
-    fn carry_out(&self, planned: &Planned, changes: &[Change]) -> Result<()> {
+    /// `told`: whether systemd has heard of it.
+    fn carry_out(&self, planned: &Planned, changes: &[Change], told: &mut bool) -> Result<()> {
         reach(changes.iter().map(|change| (change, &change.write.value)))?;
         if !planned.properties.is_empty() {
+            *told = true;
             self.tell_systemd(&planned.properties, planned.devices.is_some())?;
             reach(changes.iter().map(|change| (change, &change.write.value)))?;
         }
@@ -107,9 +110,11 @@ impl Record {
 
     /// systemd first, because it writes files too; those backwards, so that each step leads to a state
     /// that the kernel has accepted before.
-    fn set_back(&self, planned: &Planned, changes: &[Change], unit: &[Property]) -> Result<()> {
+    fn set_back(&self, planned: &Planned, changes: &[Change], unit: Option<&[Property]>) -> Result<()> {
         let set_back = || {
-            self.tell_systemd(unit, planned.devices.is_some())?;
+            if let Some(unit) = unit {
+                self.tell_systemd(unit, planned.devices.is_some())?;
+            }
             reach(changes.iter().rev().map(|change| (change, &change.previous)))?;
             match (&planned.devices, self.version) {
                 (Some((_, rules)), Version::V1) => self.replace_devices(rules),

@@ -21,7 +21,7 @@ use super::record::{Directory, Record, Version};
 use super::write::write_at;
 use crate::error::{Code, Error, Result};
 use bus::{Bus, Refusal, refused};
-use message::{Body, Property};
+use message::{Body, Property, Value};
 pub(super) use unit::{Unit, user_manager};
 
 mod bus;
@@ -204,6 +204,11 @@ impl Record {
         let mut values = Vec::with_capacity(names.len());
         for name in names {
             match bus.unit_property(&unit.name, name)? {
+                // systemd shows the last device first.
+                Ok(Value::Pairs(mut list)) => {
+                    list.reverse();
+                    values.extend(properties::replacing(name, Value::Pairs(list)));
+                }
                 Ok(value) => values.extend(properties::replacing(name, value)),
                 Err(refusal) if is_unknown_property(&refusal) => {}
                 Err(refusal) => return Err(refused(&format!("Get({name})"), &refusal)),

@@ -15,7 +15,7 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
-    a_cgroup_in_use_is_left_alone, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
+    a_cgroup_in_use_is_left_alone, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
     a_user_namespace_may_divide_its_cgroup, a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
@@ -309,6 +309,38 @@ fn a_cgroup_in_use_is_left_alone() {
         assert_eq!(first.status(), "running");
         assert!(!host::cgroups_with(&first.bundle.cgroup_path()).is_empty());
     }
+}
+
+/// In a container of its own berth sees its cgroup as the root, and makes all below it.
+fn below_the_callers_own() {
+    const ENTER: &str = "echo $$ >$0/cgroup.procs && exec unshare --cgroup --mount sh -ec \"$1\" \"$@\"";
+    const LIVE: &str = "umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; pid=$1; shift
+        \"$@\"; cat /proc/$(cat $pid)/cgroup; \"$1\" \"$2\" \"$3\" delete --force $(basename $(ls -d $3/*))";
+    require!(is_v2(), "only on cgroup v2");
+    let bundle = sleeper();
+    let own = bundle.cgroup_path();
+    host::make_cgroups(&own);
+    let directory = host::hierarchies()[0].mountpoint.join(own.trim_start_matches('/'));
+    for asked in [Some("/inner"), None] {
+        let container = match asked {
+            Some(path) => sleeper().set("/linux/cgroupsPath", path),
+            None => sleeper().remove("/linux/cgroupsPath"),
+        };
+        let container = container.container();
+        let pid_file = container.pid_file();
+        let create = container.command("create", &["--pid-file", &pid_file.to_string_lossy()]);
+        let mut inside = Command::new("sh");
+        inside.args(["-c", ENTER]).arg(&directory).arg(LIVE).arg(&pid_file);
+        inside.arg(create.get_program()).args(create.get_args()).stdin(Stdio::null());
+        let seen = inside.done().ok().stdout();
+        let expected = asked.map_or_else(|| format!("/{}", container.id), str::to_owned);
+        assert!(seen.contains(&format!("0::{expected}\n")), "{seen}");
+        assert_eq!(
+            fs::read_dir(&directory).expect("cgroup").flatten().filter(|e| e.path().is_dir()).count(),
+            0
+        );
+    }
+    host::remove_cgroups(host::cgroups_with(&own));
 }
 
 /// Writing a pid to cgroup.procs waits for the kernel's other processors (7 to 15 ms): a process is born in

@@ -4,12 +4,12 @@
 //! Plan::create   v1: the directories of hierarchies that systemd does not manage
 //! clone3         init is born in our cgroup, goes on with its mounts
 //! Plan::begin    StartTransientUnit with init's pid; does not wait
-//!                … hooks, mounts …
+//!                … id maps, mounts …
 //! Start::finish  waits for the job; then limits and device filter in the scope's directories
 //! ```
 //!
 //! Until [`Start::finish`] has returned, init is without limits and must run nothing of the
-//! container's; a cgroup namespace is to be unshared only after it.
+//! container's: no hook, no program. A cgroup namespace is to be unshared only after it.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;

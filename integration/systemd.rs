@@ -1,6 +1,6 @@
 //! The systemd driver: a container is a transient scope. Needs a host that systemd runs.
 
-use crate::harness::host::{control, is_v2};
+use crate::harness::host::{control, hierarchy_of, is_v2};
 use crate::harness::program::{self, Bounded, Done, await_condition, berth};
 use crate::harness::*;
 use crate::{require, tests};
@@ -16,6 +16,12 @@ tests! {
 
 pub fn needs_systemd() {
     require!(std::path::Path::new("/run/systemd/private").exists(), "no systemd runs here");
+}
+
+fn needs_controllers() {
+    for controller in ["cpu", "memory", "pids"] {
+        require!(hierarchy_of(controller).is_some(), "no controller {controller} here");
+    }
 }
 
 /// A container in the scope `berth-test-ID.scope` of system.slice.
@@ -57,6 +63,7 @@ pub fn cgroup(container: &Container) -> String {
 
 fn a_scope_has_the_limits() {
     needs_systemd();
+    needs_controllers();
     let container = scoped(limited().steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     let table = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
@@ -75,6 +82,7 @@ fn a_scope_has_the_limits() {
 
 fn update_and_pause_in_a_scope() {
     needs_systemd();
+    needs_controllers();
     let container = scoped(limited().steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     container.verb("start", &[], &[]).done().ok();
@@ -177,6 +185,7 @@ fn systemctl(args: &[&str]) {
 /// At a reload systemd writes all that it knows of a unit again.
 fn a_reload_takes_nothing_away() {
     needs_systemd();
+    needs_controllers();
     let mut container = trying_devices(&[kmsg()]);
     let limits = json!({ "limit": 33_333_248, "swap": 33_333_248 });
     bundle::set(&mut container.bundle.config, "/linux/resources/memory", limits);
@@ -212,6 +221,7 @@ fn devices_are_exchanged_in_systemd_too() {
 
 fn exec_joins_the_scope() {
     needs_systemd();
+    needs_controllers();
     let container = scoped(limited().steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     container.verb("start", &[], &[]).done().ok();
@@ -226,7 +236,9 @@ fn exec_joins_the_scope() {
 /// By an administrator, behind our back.
 fn a_scope_that_was_stopped() {
     needs_systemd();
-    let container = scoped(Bundle::new().steps(&["sleep:1000"]));
+    // The first process of a pid namespace does not hear systemd's SIGTERM.
+    let annotations = json!({ "org.systemd.property.TimeoutStopSec": "uint64 1" });
+    let container = scoped(Bundle::new().set("/annotations", annotations).steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     container.verb("start", &[], &[]).done().ok();
     systemctl(&["stop", &unit(&container)]);
@@ -264,6 +276,7 @@ fn an_early_death_is_told() {
 
 fn running_out_of_memory_is_an_event() {
     needs_systemd();
+    needs_controllers();
     let limits = json!({ "limit": 40 << 20, "swap": 40 << 20 });
     let bundle = Bundle::new().set("/linux/resources/memory", limits);
     let container = scoped(bundle.steps(&["touch-memory:200", "sleep:1000"]));
@@ -302,17 +315,34 @@ impl UsersSystemd {
         format!("/run/user/{}", self.uid)
     }
 
-    /// berth as a service of that systemd, as a container engine of the user would be.
-    fn berth(&self, args: &[&str]) -> Command {
+    /// berth as a service of that systemd, as a container engine of the user would be; what it prints.
+    #[track_caller]
+    fn berth(&self, args: &[&str], until: impl Fn(&str) -> bool) -> String {
+        let output = format!("{}/output", self.runtime());
         let mut command = Command::new("setpriv");
         let id = self.uid.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin"]);
-        command.arg(format!("XDG_RUNTIME_DIR={}", self.runtime()));
-        command.args(["systemd-run", "--user", "--wait", "--pipe", "--collect", "--quiet"]);
-        command.arg(format!("--setenv=XDG_RUNTIME_DIR={}", self.runtime()));
+        let runtime = format!("XDG_RUNTIME_DIR={}", self.runtime());
+        command.args([
+            "--reuid",
+            &id,
+            "--regid",
+            &id,
+            "--clear-groups",
+            "env",
+            "-i",
+            "PATH=/usr/bin:/bin",
+            &runtime,
+        ]);
+        // Not --wait and --pipe, which need a message bus of the user's.
+        command.args(["systemd-run", "--user", "--collect", "--quiet", "--setenv", &runtime]);
+        for stream in ["StandardOutput", "StandardError"] {
+            command.arg(format!("--property={stream}=append:{output}"));
+        }
         command.arg(program::path()).args(["--root", &format!("{}/berth", self.runtime())]).args(args);
-        command.stdin(std::process::Stdio::null());
-        command
+        command.done().ok();
+        let text = || std::fs::read_to_string(&output).unwrap_or_default();
+        assert!(await_condition(|| until(&text())), "{}", text());
+        text()
     }
 }
 
@@ -331,6 +361,7 @@ impl Drop for UsersSystemd {
 fn the_users_own_systemd() {
     needs_systemd();
     require!(is_v2(), "only on cgroup v2: v1 cannot be delegated to a user");
+    needs_controllers();
     let user = UsersSystemd::start(1);
     let map = json!([{ "containerID": 0, "hostID": user.uid, "size": 1 }]);
     let bundle = Bundle::new()
@@ -344,15 +375,11 @@ fn the_users_own_systemd() {
         .set("/linux/cgroupsPath", "user.slice:berth-test:own")
         .steps(&["read:/proc/self/cgroup", "fork:30", "report"]);
     bundle.write();
-    let done = user
-        .berth(&["--systemd-cgroup", "run", "--bundle", &bundle.path.to_string_lossy(), "own"])
-        .done()
-        .ok();
-    let report = Report::parse(&done.stdout());
+    let run = ["--systemd-cgroup", "run", "--bundle", &bundle.path.to_string_lossy(), "own"];
+    let report = Report::parse(&user.berth(&run, |text| !Report::all(text).is_empty()));
     let table = report.probe("read:/proc/self/cgroup").as_str().expect("text").to_owned();
     let own = format!("user@{}.service/user.slice/berth-test-own.scope", user.uid);
     assert!(table.ends_with(&own), "{table}");
     assert_eq!(report.probe("fork:30"), &json!({ "born": 9, "stopped": "EAGAIN" }));
-    assert!(host::cgroups_with("berth-test-own").is_empty());
-    user.berth(&["list", "--quiet"]).done().ok();
+    assert!(await_condition(|| host::cgroups_with("berth-test-own").is_empty()));
 }

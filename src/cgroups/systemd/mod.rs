@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::create::Cgroup;
+use super::controllers;
+use super::create::{Cgroup, open_root};
 use super::plan::{Driver, Plan};
 use super::record::{Directory, Record, Version};
 use super::write::write_at;
@@ -163,6 +164,13 @@ impl Start<'_> {
                     return Err(Error::new(Code::State, what).remedy("has init died? see the log"));
                 }
             };
+            if directory.is_unified() && record.version == Version::V2 {
+                // systemd hands down the controllers that it has properties for; huge pages and RDMA it
+                // does not know.
+                let root = open_root(&directory.mountpoint)?;
+                let wanted = self.plan.writes.iter().chain(&self.plan.late);
+                controllers::enable(root.as_fd(), directory, wanted)?;
+            }
             self.plan.limit(directory, fd.as_fd(), &path)?;
         }
         let mut cgroup = record.open()?;

@@ -58,7 +58,11 @@ fn limits(path: &str, scope: Option<&str>) -> BTreeMap<String, String> {
     if let Some(unit) = scope {
         let mut show = Command::new("systemctl");
         show.args(["show", "--property", PROPERTIES, unit]);
-        limits.insert("systemctl show".into(), show.done().ok().stdout());
+        // Another test's reload turns lists around.
+        let text = show.done().ok().stdout();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        limits.insert("systemctl show".into(), lines.join("\n"));
     }
     limits
 }

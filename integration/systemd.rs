@@ -11,7 +11,7 @@ tests! {
     a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
     a_reload_takes_nothing_away, devices_are_exchanged_in_systemd_too, exec_joins_the_scope, a_scope_that_was_stopped,
     a_scope_that_failed_is_used_again, an_early_death_is_told, running_out_of_memory_is_an_event,
-    the_users_own_systemd,
+    systemd_is_executed_anew, the_users_own_systemd,
 }
 
 pub fn needs_systemd() {
@@ -217,6 +217,24 @@ fn devices_are_exchanged_in_systemd_too() {
     });
     assert!(!show(&container, "DeviceAllow").contains("1:11"));
     assert_eq!(seen, ["open EPERM", "open EPERM", "ok"]);
+}
+
+/// As an upgrade of systemd does: it closes all connections, and is away for a moment.
+fn systemd_is_executed_anew() {
+    needs_systemd();
+    require!(hierarchy_of("pids").is_some(), "no controller pids here");
+    let mut again = Command::new("sh");
+    again.args(["-c", "for i in 1 2 3 4; do systemctl daemon-reexec || exit; done"]);
+    let again = again.start();
+    for limit in 10..20 {
+        let container = scoped(Bundle::new().steps(&["sleep:1000"]));
+        by_systemd(&container, "create").ok();
+        container.verb("update", &["--pids-limit", &limit.to_string()], &[]).done().ok();
+        assert_eq!(control("pids", &cgroup(&container), "pids.max", "pids.max"), limit.to_string());
+        container.verb("delete", &["--force"], &[]).done().ok();
+        assert!(host::cgroups_with(&container.id).is_empty());
+    }
+    again.wait().ok();
 }
 
 fn exec_joins_the_scope() {

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::message::{Body, Call, Message, Value, length, method_call};
 use crate::error::{self, Code, Error, Result};
 
@@ -15,6 +17,10 @@ const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
 /// How long systemd may take for one call or job. Its own default for starting a unit is 90 s.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long systemd may be away. When it executes itself anew (an upgrade does that) it closes all
+/// connections and is back within moments.
+pub(super) const ABSENCE: Duration = Duration::from_secs(5);
 
 /// systemd's answer to a call that it refuses.
 #[derive(Debug)]
@@ -34,6 +40,29 @@ pub(super) struct Bus {
     direct: bool,
     /// Signals that came while we waited for a reply.
     signals: VecDeque<Message>,
+}
+
+/// Calls that may be made twice: `talk` begins anew with another connection when systemd goes away.
+pub(super) fn ask<T>(user: bool, mut talk: impl FnMut(&mut Bus) -> Result<T>) -> Result<T> {
+    while_away(|| talk(&mut Bus::connect(user)?))
+}
+
+/// Tries again for as long as systemd is away.
+pub(super) fn while_away<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + ABSENCE;
+    loop {
+        match attempt() {
+            Err(error) if is_away(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What a connection that systemd has closed, or does not take now, fails with.
+pub(super) fn is_away(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNREFUSED))
 }
 
 impl Bus {
@@ -184,7 +213,8 @@ impl Bus {
                 Error::new(Code::Unsupported, "systemd does not answer").remedy("see systemctl list-jobs")
             }
             std::io::ErrorKind::UnexpectedEof => {
-                Error::new(Code::Unsupported, "systemd closed the connection").remedy("try again")
+                Error::syscall("read from systemd, which has closed the connection", Errno::ECONNRESET)
+                    .remedy("try again")
             }
             _ => io("read from systemd", &e),
         })
@@ -193,13 +223,17 @@ impl Bus {
 
 fn io(call: &str, error: &std::io::Error) -> Error {
     match error.raw_os_error() {
-        Some(errno) => Error::syscall(call, nix::errno::Errno::from_raw(errno)),
+        Some(errno) => Error::syscall(call, Errno::from_raw(errno)),
         None => Error::new(Code::Kernel, format!("{call}: {error}")),
     }
 }
 
 /// A refusal that is an error.
 pub(super) fn refused(member: &str, refusal: &Refusal) -> error::Error {
+    // The bus daemon's words for a peer that has gone while it was asked.
+    if refusal.name.ends_with(".DBus.Error.NoReply") || refusal.name.ends_with(".DBus.Error.Disconnected") {
+        return Error::syscall(format!("call {member} ({})", refusal.text), Errno::ECONNRESET);
+    }
     Error::new(Code::Unsupported, format!("systemd refuses {member}: {} ({})", refusal.text, refusal.name))
 }
 

@@ -5,7 +5,6 @@ use crate::harness::program::{Bounded, await_condition, directory};
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -16,7 +15,7 @@ tests! {
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
     a_cgroup_in_use_is_left_alone, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
-    a_user_namespace_may_divide_its_cgroup, a_limit_below_the_use_is_refused_with_the_numbers,
+    a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
 /// Skips where the layout has no such controller: on some machines v1 holds them all.
@@ -392,35 +391,6 @@ fn below_a_cgroup_with_processes() {
     let stderr = second.refused("has processes of its own").stderr();
     assert!(stderr.contains("move them into a child of it, or choose"), "{stderr}");
     assert_eq!(first.status(), "running");
-}
-
-/// The files of /sys/kernel/cgroup/delegate belong to the container's root, the limits to the host's.
-fn a_user_namespace_may_divide_its_cgroup() {
-    require!(is_v2(), "only on cgroup v2");
-    let divide = "mkdir:/sys/fs/cgroup/inner";
-    for (option, divided) in [("rw", true), ("ro", false)] {
-        let container = Bundle::new()
-            .user_namespace(100_000, 65_536)
-            .namespace("cgroup", None)
-            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", option])
-            .steps(&[divide, "echo:ready", "report", "sleep:1000"]);
-        let mut container = container.container();
-        container.up();
-        let report = container.started_report();
-        assert_eq!(report.probe(divide), if divided { "ok" } else { "EROFS" });
-        let cgroup = host::cgroups_with(&container.bundle.cgroup_path()).remove(0);
-        let owner = |file: &str| fs::metadata(cgroup.join(file)).expect("a file of the cgroup").uid();
-        let expected = if divided { 100_000 } else { 0 };
-        for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
-            assert_eq!(owner(file), expected, "{file}");
-        }
-        for file in ["cgroup.max.depth", "cgroup.freeze", "hugetlb.2MB.max"] {
-            if cgroup.join(file).exists() {
-                assert_eq!(owner(file), 0, "{file}");
-            }
-        }
-        container.finish();
-    }
 }
 
 /// Nobody is killed to get there: what can be reclaimed goes, and the rest is named.

@@ -1,7 +1,7 @@
 //! The systemd driver: a container is a transient scope. Needs a host that systemd runs.
 
 use crate::harness::host::{control, hierarchy_of, is_v2};
-use crate::harness::program::{self, Bounded, Done, await_condition, berth};
+use crate::harness::program::{Bounded, Done, await_condition, berth};
 use crate::harness::*;
 use crate::{require, tests};
 use std::process::Command;
@@ -11,7 +11,7 @@ tests! {
     a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
     a_reload_takes_nothing_away, devices_are_exchanged_in_systemd_too, exec_joins_the_scope, a_scope_that_was_stopped,
     a_scope_that_failed_is_used_again, an_early_death_is_told, running_out_of_memory_is_an_event,
-    systemd_is_executed_anew, the_users_own_systemd,
+    systemd_is_executed_anew,
 }
 
 pub fn needs_systemd() {
@@ -306,98 +306,4 @@ fn running_out_of_memory_is_an_event() {
     container.await_status("stopped");
     container.verb("delete", &[], &[]).done().ok();
     events.wait().ok();
-}
-
-/// The systemd of a user without any rights on the system, running for the time of a test.
-struct UsersSystemd {
-    uid: u32,
-}
-
-impl UsersSystemd {
-    fn start(uid: u32) -> Self {
-        let user = Self { uid };
-        std::fs::create_dir_all(user.drop_in()).expect("drop-in");
-        // What pam_systemd would do, which is not there without a login.
-        let text = format!("[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR={}\n", user.runtime());
-        std::fs::write(format!("{}/test.conf", user.drop_in()), text).expect("drop-in");
-        systemctl(&["daemon-reload"]);
-        systemctl(&["start", &format!("user@{uid}.service")]);
-        user
-    }
-
-    fn drop_in(&self) -> String {
-        format!("/run/systemd/system/user@{}.service.d", self.uid)
-    }
-
-    fn runtime(&self) -> String {
-        format!("/run/user/{}", self.uid)
-    }
-
-    /// berth as a service of that systemd, as a container engine of the user would be; what it prints.
-    #[track_caller]
-    fn berth(&self, args: &[&str], until: impl Fn(&str) -> bool) -> String {
-        let output = format!("{}/output", self.runtime());
-        let mut command = Command::new("setpriv");
-        let id = self.uid.to_string();
-        let runtime = format!("XDG_RUNTIME_DIR={}", self.runtime());
-        command.args([
-            "--reuid",
-            &id,
-            "--regid",
-            &id,
-            "--clear-groups",
-            "env",
-            "-i",
-            "PATH=/usr/bin:/bin",
-            &runtime,
-        ]);
-        // Not --wait and --pipe, which need a message bus of the user's.
-        command.args(["systemd-run", "--user", "--collect", "--quiet", "--setenv", &runtime]);
-        for stream in ["StandardOutput", "StandardError"] {
-            command.arg(format!("--property={stream}=append:{output}"));
-        }
-        command.arg(program::path()).args(["--root", &format!("{}/berth", self.runtime())]).args(args);
-        command.done().ok();
-        let text = || std::fs::read_to_string(&output).unwrap_or_default();
-        assert!(await_condition(|| until(&text())), "{}", text());
-        text()
-    }
-}
-
-impl Drop for UsersSystemd {
-    fn drop(&mut self) {
-        systemctl(&[
-            "stop",
-            &format!("user@{}.service", self.uid),
-            &format!("user-runtime-dir@{}.service", self.uid),
-        ]);
-        std::fs::remove_dir_all(self.drop_in()).expect("drop-in");
-        systemctl(&["daemon-reload"]);
-    }
-}
-
-fn the_users_own_systemd() {
-    needs_systemd();
-    require!(is_v2(), "only on cgroup v2: v1 cannot be delegated to a user");
-    needs_controllers();
-    let user = UsersSystemd::start(1);
-    let map = json!([{ "containerID": 0, "hostID": user.uid, "size": 1 }]);
-    let bundle = Bundle::new()
-        .namespace("user", None)
-        .set("/linux/uidMappings", map.clone())
-        .set("/linux/gidMappings", map)
-        .remove("/linux/resources/devices")
-        // The group 5 is not one of the user's.
-        .mount_options("/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"])
-        .set("/linux/resources/pids", json!({ "limit": 10 }))
-        .set("/linux/cgroupsPath", "user.slice:berth-test:own")
-        .steps(&["read:/proc/self/cgroup", "fork:30", "report"]);
-    bundle.write();
-    let run = ["--systemd-cgroup", "run", "--bundle", &bundle.path.to_string_lossy(), "own"];
-    let report = Report::parse(&user.berth(&run, |text| !Report::all(text).is_empty()));
-    let table = report.probe("read:/proc/self/cgroup").as_str().expect("text").to_owned();
-    let own = format!("user@{}.service/user.slice/berth-test-own.scope", user.uid);
-    assert!(table.ends_with(&own), "{table}");
-    assert_eq!(report.probe("fork:30"), &json!({ "born": 9, "stopped": "EAGAIN" }));
-    assert!(await_condition(|| host::cgroups_with("berth-test-own").is_empty()));
 }

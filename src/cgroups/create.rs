@@ -10,13 +10,12 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::controllers;
-use super::delegate::delegate;
 use super::devices::{List, Rules};
 use super::plan::Plan;
 use super::record::{Directory, Record, Version};
 use super::systemd;
 use super::write::{Write, open_at, read_at, write_at};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::{bpf, xattr};
 
 /// Marks a parent that we made only because a cgroupsPath leads through it. Whichever container
@@ -220,7 +219,7 @@ impl Plan {
         Ok((fd, new))
     }
 
-    /// Applies the limits, the device filter and the owner that belong to this hierarchy.
+    /// Applies the limits and the device filter that belong to this hierarchy.
     pub(super) fn limit(&self, directory: &Directory, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
         for write in &self.writes {
             if self.belongs(write, directory) {
@@ -230,8 +229,7 @@ impl Plan {
         if directory.has("devices") {
             write_list(&self.devices, fd, path)
         } else if directory.is_unified() && self.record.version == Version::V2 {
-            attach_filter(&self.devices, fd, path)?;
-            self.owner.map_or(Ok(()), |owner| delegate(fd, path, owner).context("delegate the cgroup"))
+            attach_filter(&self.devices, fd, path)
         } else {
             Ok(())
         }

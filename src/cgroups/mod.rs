@@ -20,7 +20,6 @@
 mod controllers;
 mod convert;
 mod create;
-mod delegate;
 mod devices;
 mod enter;
 mod freezer;

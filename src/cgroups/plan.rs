@@ -37,8 +37,6 @@ pub struct Plan {
     pub(super) devices: Rules,
     /// With the systemd driver.
     pub(super) scope: Option<Scope>,
-    /// Who may divide it further (v2).
-    pub(super) owner: Option<u32>,
 }
 
 /// Plans the cgroup of container `id`. Pure, but for the names of drivers that the systemd driver reads
@@ -69,7 +67,7 @@ pub fn plan(
         if let Some(write) = writes.first() {
             warnings.push(format!("{} and other limits are ignored: cgroups are disabled", write.field));
         }
-        return Ok(Plan { record, writes: Vec::new(), late: Vec::new(), devices, scope: None, owner: None });
+        return Ok(Plan { record, writes: Vec::new(), late: Vec::new(), devices, scope: None });
     }
     if version == Version::V1 {
         refuse_unmounted(&writes, layout)?;
@@ -106,7 +104,7 @@ pub fn plan(
     let refuses_init =
         |write: &Write| version == Version::V2 && write.file == "pids.max" && write.value == "0";
     let late = writes.extract_if(.., |write| refuses_init(write)).collect();
-    Ok(Plan { record, writes, late, devices, scope, owner: None })
+    Ok(Plan { record, writes, late, devices, scope })
 }
 
 /// The scope that systemd shall make. Without root it is the caller's own systemd.

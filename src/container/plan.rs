@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Hook, Linux, LinuxIdMapping, LinuxMemory, Mount, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxMemory, Process, Spec};
 
 use super::Host;
 use super::birth::Start;
@@ -87,9 +87,6 @@ fn compile(
     log::debug(|| {
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
-    if let Some(owner) = owner_of_cgroup(spec, &linux, &namespaces) {
-        cgroup.delegate_to(owner);
-    }
     let root = spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
     let root = options.bundle.join(root);
     let mut rootfs = rootfs::plan(
@@ -135,19 +132,6 @@ fn compile(
         create_runtime,
         config,
     })
-}
-
-/// The host's number of the container's root, if the container may divide its cgroup: it has a user
-/// namespace, sees the cgroup as the root of a namespace, and may write to it (runc has the same rule).
-fn owner_of_cgroup(spec: &Spec, linux: &Linux, namespaces: &namespaces::Plan) -> Option<u32> {
-    let is_cgroup = |mount: &&Mount| matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
-    let options = spec.mounts().iter().flatten().find(is_cgroup)?.options();
-    let readonly = options.iter().flatten().any(|option| option == "ro");
-    if readonly || !namespaces.creates(Kind::User) || !namespaces.creates(Kind::Cgroup) {
-        return None;
-    }
-    let maps = linux.uid_mappings().iter().flatten();
-    maps.filter(|map| map.container_id() == 0).map(LinuxIdMapping::host_id).next()
 }
 
 impl Planned {

@@ -77,13 +77,29 @@ test-engines: build ## berth under containerd, and README's example as it is wri
 # systemd, and every right: the machine's only excuse is that a test is about the other cgroup version.
 vm-test: vm-test-v2 vm-test-v1 ## the integration suite in a booted Debian with systemd, on cgroup v2 and on v1 (root)
 
+# Words of names; all tests without.
+TESTS ?=
+
 # Not phony: make would not match a pattern for a phony name; no file has these names.
 vm-test-%: build
 	$(CARGO) test --locked --test integration --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
 	@suite=$$(sed -n 's|.*Executable integration/main.rs (\(.*\))|\1|p' target/tests.log); \
 	payload=target/$(TRIPLE)/debug/payload; \
 	BERTH_TEST_EXPECTED_SKIPS="only on cgroup" BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-8} BERTH="$(CURDIR)/target/berth" BERTH_TEST_PAYLOAD="$(CURDIR)/$$payload" \
-	integration/vm/run $* --file "$$suite" --file target/berth --file "$$payload" -- "$(CURDIR)/$$suite --layout host"
+	integration/vm/run $* --file "$$suite" --file target/berth --file "$$payload" -- "$(CURDIR)/$$suite --layout host $(TESTS)"
+
+# Containers of each run: by the file system on this machine's cgroups and on cgroup2 alone; and in the
+# test's machine by systemd too.
+SOAK ?= 2000
+
+soak: build ## 2,000 containers, four at a time, each through its whole life: nothing may be left (root)
+	BERTH="$(CURDIR)/target/berth" BERTH_SOAK=$(SOAK) BERTH_TEST_SLOW=60 $(CARGO) test --locked --test integration -- soak::
+
+vm-soak: export BERTH_SOAK := $(SOAK)
+vm-soak: export BERTH_TEST_SLOW := 240
+vm-soak: export VM_TIMEOUT := 30000
+vm-soak: ## the same by systemd, in the machine of vm-test on cgroup v2; takes hours (root)
+	$(MAKE) vm-test-v2 TESTS=soak::
 
 ##@ Measure
 
@@ -126,4 +142,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp link-order help
+.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help

@@ -1,7 +1,7 @@
 //! The cases: what is run, and how often.
 
 use crate::bundle::Bundle;
-use crate::hierarchy::Hierarchy;
+use crate::hierarchy::{self, Hierarchy};
 use crate::report;
 use crate::runtime::{self, Runtime, Sample, call, call_within, count_system_calls};
 use anyhow::{Context, Result, anyhow};
@@ -36,7 +36,16 @@ pub fn measure(layout: &str) -> Result<Value> {
         bundles.insert(name, Bundle::make(&work.bundles.join(name), config, &hierarchy, &mut stripped)?);
     }
     let suite = Suite { hierarchy, runtimes, bundles };
-    let cases = [
+    let versions: BTreeMap<_, _> = suite.runtimes.iter().map(|one| (one.name, &one.version)).collect();
+    if only_systemd() {
+        return Ok(json!({
+            "layout": layout,
+            "controllers": suite.hierarchy.controllers,
+            "versions": versions,
+            "cases": [suite.through_systemd()?],
+        }));
+    }
+    let mut cases = vec![
         suite.run("spec", "run of spec's bundle", Hook::Without)?,
         suite.run("docker", "run of docker.json", Hook::Without)?,
         suite.run("docker", "run of docker.json with its prestart hook", Hook::With)?,
@@ -44,7 +53,10 @@ pub fn measure(layout: &str) -> Result<Value> {
         suite.state()?,
         suite.exec()?,
     ];
-    let versions: BTreeMap<_, _> = suite.runtimes.iter().map(|one| (one.name, &one.version)).collect();
+    // Not in the mount namespace that hides the layout systemd works on.
+    if hierarchy::layouts()?.first() == Some(&layout) && Path::new("/run/systemd/private").exists() {
+        cases.push(suite.through_systemd()?);
+    }
     let mut measured = json!({
         "layout": layout,
         "controllers": suite.hierarchy.controllers,
@@ -63,6 +75,11 @@ pub fn measure(layout: &str) -> Result<Value> {
 
 fn rounds() -> usize {
     std::env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50).max(1)
+}
+
+/// `BENCH_CASES=systemd`: that case alone. In the emulated machine all of them would take hours.
+fn only_systemd() -> bool {
+    std::env::var("BENCH_CASES").is_ok_and(|cases| cases == "systemd")
 }
 
 /// Directories of one measuring process; removed when it is dropped.
@@ -187,6 +204,42 @@ impl Suite {
             entries.insert(0, floor);
         }
         Ok(case(title, &entries))
+    }
+
+    /// `run` of docker.json in a scope that systemd makes.
+    fn through_systemd(&self) -> Result<Value> {
+        eprintln!("bench: {}", report::SYSTEMD_CASE);
+        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
+        for round in 0..WARM_UP + rounds() {
+            for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
+                if entry.is_out(round) {
+                    continue;
+                }
+                let directory = self.bundles["docker"].write(runtime.name, &self.hierarchy, |config| {
+                    config["linux"]["cgroupsPath"] = json!(format!("system.slice:bench:{}", runtime.name));
+                    if let Some(config) = config.as_object_mut() {
+                        config.remove("hooks");
+                    }
+                    // crun refuses Docker's deny rule of one device, which systemd has no words for,
+                    // and hands it the weight of zero, which means unset.
+                    let resources = &mut config["linux"]["resources"];
+                    if let Some(rules) = resources["devices"].as_array_mut() {
+                        rules.retain(|rule| rule["allow"] == true || rule.get("major").is_none());
+                    }
+                    if let Some(resources) = resources.as_object_mut() {
+                        resources.remove("blockIO");
+                    }
+                })?;
+                let directory = directory.to_string_lossy();
+                let sample =
+                    call(&runtime.command(&["--systemd-cgroup", "run", "--bundle", &directory, "bench"]));
+                if sample.is_err() {
+                    runtime.forget("bench")?;
+                }
+                entry.take(round, sample);
+            }
+        }
+        Ok(case(report::SYSTEMD_CASE, &entries))
     }
 
     /// create, start and delete of docker.json, each timed, with a pause before delete in which /bin/true ends.

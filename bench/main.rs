@@ -4,7 +4,7 @@
 //! runs in a C program of a page or two (launch.c), which adds the same small constant to each.
 //!
 //! Environment: `BENCH_ROUNDS` (50), `BENCH_ONLY` (names of the runtimes to take, by commas),
-//! `BENCH_TIMEOUT` (seconds for one command, 10). Needs root, `target/berth`, and what bench/peers.sh made.
+//! `BENCH_TIMEOUT` (seconds for one command, 10), `BENCH_CASES=systemd` (only what goes through systemd). Needs root, `target/berth`, and what bench/peers.sh made.
 //! Prints tables and writes target/bench.json.
 
 mod bundle;

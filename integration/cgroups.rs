@@ -1,11 +1,12 @@
 //! Cgroups through the file system on v1, v2 and hybrid hosts: placement, limits, removal.
 
 use crate::harness::host::{control, hierarchies, hierarchy_of, is_v2};
-use crate::harness::program::{Bounded, await_condition};
+use crate::harness::program::{Bounded, await_condition, directory};
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 tests! {
     process_is_in_its_cgroup_everywhere, relative_path, without_a_path_the_id_names_it, removed_after_the_run,
@@ -13,7 +14,8 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
-    a_cgroup_in_use_is_left_alone,
+    a_cgroup_in_use_is_left_alone, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
+    a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
 /// Skips where the layout has no such controller: on some machines v1 holds them all.
@@ -306,4 +308,116 @@ fn a_cgroup_in_use_is_left_alone() {
         assert_eq!(first.status(), "running");
         assert!(!host::cgroups_with(&first.bundle.cgroup_path()).is_empty());
     }
+}
+
+/// In a container of its own berth sees its cgroup as the root, and makes all below it.
+fn below_the_callers_own() {
+    const ENTER: &str = "echo $$ >$0/cgroup.procs && exec unshare --cgroup --mount sh -ec \"$1\" \"$@\"";
+    const LIVE: &str = "umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; pid=$1; shift
+        \"$@\"; cat /proc/$(cat $pid)/cgroup; \"$1\" \"$2\" \"$3\" delete --force $(basename $(ls -d $3/*))";
+    require!(is_v2(), "only on cgroup v2");
+    let bundle = sleeper();
+    let own = bundle.cgroup_path();
+    host::make_cgroups(&own);
+    let directory = host::hierarchies()[0].mountpoint.join(own.trim_start_matches('/'));
+    for asked in [Some("/inner"), None] {
+        let container = match asked {
+            Some(path) => sleeper().set("/linux/cgroupsPath", path),
+            None => sleeper().remove("/linux/cgroupsPath"),
+        };
+        let container = container.container();
+        let pid_file = container.pid_file();
+        let create = container.command("create", &["--pid-file", &pid_file.to_string_lossy()]);
+        let mut inside = Command::new("sh");
+        inside.args(["-c", ENTER]).arg(&directory).arg(LIVE).arg(&pid_file);
+        inside.arg(create.get_program()).args(create.get_args()).stdin(Stdio::null());
+        let seen = inside.done().ok().stdout();
+        let expected = asked.map_or_else(|| format!("/{}", container.id), str::to_owned);
+        assert!(seen.contains(&format!("0::{expected}\n")), "{seen}");
+        assert_eq!(
+            fs::read_dir(&directory).expect("cgroup").flatten().filter(|e| e.path().is_dir()).count(),
+            0
+        );
+    }
+    host::remove_cgroups(host::cgroups_with(&own));
+}
+
+/// Writing a pid to cgroup.procs waits for the kernel's other processors (7 to 15 ms): a process is born in
+/// its cgroup instead, or on v1 writes itself into `tasks`.
+fn nobody_is_moved() {
+    let trace = directory().join("trace");
+    let strace = |command: Command| {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-e", "trace=open,openat,openat2,clone3", "-o"]).arg(&trace);
+        strace.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        let done = strace.done().ok();
+        let text = fs::read_to_string(&trace).expect("trace");
+        fs::remove_file(&trace).expect("trace");
+        assert!(text.contains("clone3(") && text.contains("cgroup"), "not traced: {text}");
+        let moved = text.lines().filter(|line| line.contains("cgroup.procs\"") && !line.contains("O_RDONLY"));
+        assert_eq!(moved.collect::<Vec<_>>(), Vec::<&str>::new(), "{}", done.describe());
+    };
+    strace(Bundle::new().steps(&["exit:0"]).container().command("run", &[]));
+    let mut container = sleeper().container();
+    container.up();
+    strace(container.verb("exec", &[], &[bundle::PAYLOAD, "exit:0"]));
+}
+
+/// cgroup-v2.rst, "Threads": such a cgroup's children can hold no process.
+fn below_a_threaded_cgroup() {
+    require!(is_v2(), "only on cgroup v2");
+    let bundle = sleeper();
+    let parent = format!("{}/threaded", bundle.cgroup_path());
+    host::make_cgroups(&parent);
+    let directory = host::hierarchies()[0].mountpoint.join(parent.trim_start_matches('/'));
+    fs::write(directory.join("cgroup.type"), "threaded").expect("cgroup.type");
+    let container = bundle.set("/linux/cgroupsPath", format!("{parent}/inner")).container();
+    let stderr = container.refused("").stderr();
+    assert!(stderr.contains("threaded") && stderr.contains("choose a"), "{stderr}");
+    assert!(!directory.join("inner").exists());
+    host::remove_cgroups(host::cgroups_with(&container.bundle.cgroup_path()));
+}
+
+/// cgroup-v2.rst, "No Internal Process Constraint".
+fn below_a_cgroup_with_processes() {
+    require!(is_v2(), "only on cgroup v2");
+    needs("hugetlb");
+    let mut first = sleeper().container();
+    first.up();
+    let path = format!("{}/inner", first.bundle.cgroup_path());
+    let limits = json!([{ "pageSize": "2MB", "limit": 0 }]);
+    let second =
+        sleeper().set("/linux/cgroupsPath", path).set("/linux/resources/hugepageLimits", limits).container();
+    let stderr = second.refused("has processes of its own").stderr();
+    assert!(stderr.contains("move them into a child of it, or choose"), "{stderr}");
+    assert_eq!(first.status(), "running");
+}
+
+/// Nobody is killed to get there: what can be reclaimed goes, and the rest is named.
+fn a_limit_below_the_use_is_refused_with_the_numbers() {
+    needs("memory");
+    let mut container = Bundle::new()
+        .set("/linux/resources/memory", json!({ "limit": 128 << 20, "swap": 128 << 20 }))
+        .steps(&["hold-memory:64"])
+        .container();
+    container.up();
+    container.await_output("holding");
+    let limit = (16 << 20).to_string();
+    let update = container.verb("update", &["--memory", &limit, "--memory-swap", &limit], &[]);
+    let stderr = update.done().fails("linux.resources.memory.limit: 16777216 bytes, but ").stderr();
+    assert!(stderr.contains("bytes are in use and the rest cannot be reclaimed"), "{stderr}");
+    let memory = |v1, v2| control("memory", &container.bundle.cgroup_path(), v1, v2);
+    assert_eq!(memory("memory.limit_in_bytes", "memory.max"), (128 << 20).to_string());
+    assert_eq!(
+        memory("memory.memsw.limit_in_bytes", "memory.swap.max"),
+        if is_v2() { "0" } else { "134217728" }
+    );
+    if is_v2() {
+        assert_eq!(memory("", "memory.high"), "max", "what was lowered to reclaim");
+    }
+    assert_eq!(container.status(), "running");
+    // Enough for what it holds.
+    let limit = (100 << 20).to_string();
+    container.verb("update", &["--memory", &limit, "--memory-swap", &limit], &[]).done().ok();
+    assert_eq!(memory("memory.limit_in_bytes", "memory.max"), (100 << 20).to_string());
 }

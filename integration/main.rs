@@ -21,6 +21,7 @@ mod flags;
 mod freeze;
 mod harness;
 mod hooks;
+mod interrupted;
 mod invalid;
 mod lifecycle;
 mod live_mounts;
@@ -33,12 +34,14 @@ mod propagation;
 mod ps;
 mod rdt;
 mod regression;
+mod resources;
 mod review;
 mod rlimits;
 mod rootless;
 mod scheduling;
 mod seccomp;
 mod seccomp_programs;
+mod soak;
 mod systemd;
 mod terminal;
 mod time_namespace;
@@ -72,10 +75,13 @@ fn main() -> ExitCode {
         ("seccomp", seccomp::TESTS),
         ("seccomp_programs", seccomp_programs::TESTS),
         ("cgroups", cgroups::TESTS),
+        ("resources", resources::TESTS),
+        ("resources_systemd", resources::SCOPED),
         ("systemd", systemd::TESTS),
         ("freeze", freeze::TESTS),
         ("ps", ps::TESTS),
         ("update", update::TESTS),
+        ("interrupted", interrupted::TESTS),
         ("events", events::TESTS),
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),
@@ -91,5 +97,6 @@ fn main() -> ExitCode {
         ("cli", cli::TESTS),
         ("transcript", transcript::TESTS),
         ("flags", flags::TESTS),
+        ("soak", soak::TESTS),
     ])
 }

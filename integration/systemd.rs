@@ -1,8 +1,8 @@
 //! The systemd driver: a container is a transient scope. Needs a host that systemd runs.
 
 use crate::harness::checkpoint::{path as criu_path, require_criu};
-use crate::harness::host::{control, is_v2};
-use crate::harness::program::{Bounded, Done, berth};
+use crate::harness::host::{control, hierarchy_of, is_v2};
+use crate::harness::program::{Bounded, Done, await_condition, berth};
 use crate::harness::*;
 use crate::{require, tests};
 use std::process::Command;
@@ -10,27 +10,35 @@ use std::process::Command;
 tests! {
     a_scope_has_the_limits, update_and_pause_in_a_scope, the_cgroup_namespace_begins_at_the_scope,
     a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
-    a_restored_container_has_a_scope,
-    the_flags_choose_the_driver, exec_joins_the_scope,
+    a_reload_takes_nothing_away, devices_are_exchanged_in_systemd_too, exec_joins_the_scope, a_scope_that_was_stopped,
+    a_scope_that_failed_is_used_again, an_early_death_is_told, running_out_of_memory_is_an_event,
+    systemd_is_executed_anew,
+    a_restored_container_has_a_scope, the_flags_choose_the_driver,
 }
 
-fn needs_systemd() {
+pub fn needs_systemd() {
     require!(std::path::Path::new("/run/systemd/private").exists(), "no systemd runs here");
 }
 
+fn needs_controllers() {
+    for controller in ["cpu", "memory", "pids"] {
+        require!(hierarchy_of(controller).is_some(), "no controller {controller} here");
+    }
+}
+
 /// A container in the scope `berth-test-ID.scope` of system.slice.
-fn scoped(bundle: Bundle) -> Container {
+pub fn scoped(bundle: Bundle) -> Container {
     let mut container = bundle.container();
     let path = format!("system.slice:berth-test:{}", container.id);
     bundle::set(&mut container.bundle.config, "/linux/cgroupsPath", path.into());
     container
 }
 
-fn unit(container: &Container) -> String {
+pub fn unit(container: &Container) -> String {
     format!("berth-test-{}.scope", container.id)
 }
 
-fn by_systemd(container: &Container, verb: &str) -> Done {
+pub fn by_systemd(container: &Container, verb: &str) -> Done {
     container.bundle.write();
     let mut command = berth(&["--systemd-cgroup", verb, "--bundle"]);
     command.arg(&container.bundle.path).arg("--pid-file").arg(container.pid_file()).arg(&container.id);
@@ -38,7 +46,7 @@ fn by_systemd(container: &Container, verb: &str) -> Done {
 }
 
 #[track_caller]
-fn show(container: &Container, property: &str) -> String {
+pub fn show(container: &Container, property: &str) -> String {
     let mut command = Command::new("systemctl");
     command.args(["show", "--value", "--property", property]).arg(unit(container));
     command.done().ok().stdout().trim().to_owned()
@@ -51,12 +59,13 @@ fn limited() -> Bundle {
         .set("/linux/resources/cpu", json!({ "quota": 50_000, "period": 100_000 }))
 }
 
-fn cgroup(container: &Container) -> String {
+pub fn cgroup(container: &Container) -> String {
     format!("/system.slice/{}", unit(container))
 }
 
 fn a_scope_has_the_limits() {
     needs_systemd();
+    needs_controllers();
     let container = scoped(limited().steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     let table = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
@@ -75,6 +84,7 @@ fn a_scope_has_the_limits() {
 
 fn update_and_pause_in_a_scope() {
     needs_systemd();
+    needs_controllers();
     let container = scoped(limited().steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     container.verb("start", &[], &[]).done().ok();
@@ -187,6 +197,101 @@ fn the_flags_choose_the_driver() {
     assert!(!host::cgroups_with(&container.bundle.cgroup_path()).is_empty());
 }
 
+/// /dev/kmsg, which no default list has, and /dev/fuse, which nobody allows.
+const ALLOWED: &str = "device:c:1:11:w";
+const DENIED: &str = "device:c:10:229:r";
+
+/// A container that tries devices when it gets SIGTERM.
+fn trying_devices(rules: &[Value]) -> Container {
+    let bundle = rules
+        .iter()
+        .fold(Bundle::new(), |bundle, rule| bundle.push("/linux/resources/devices", rule.clone()));
+    scoped(bundle.capabilities(&["bounding", "effective", "permitted"], &["CAP_MKNOD"]).steps(&[
+        "signals:SIGTERM",
+        ALLOWED,
+        DENIED,
+        "open:/dev/null:rw",
+        "report",
+    ]))
+}
+
+fn kmsg() -> Value {
+    json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm" })
+}
+
+/// Starts it, lets `meanwhile` happen, and says what it may use then.
+fn devices_after(container: &Container, meanwhile: impl FnOnce()) -> [Value; 3] {
+    let created = by_systemd(container, "create").ok();
+    container.verb("start", &[], &[]).done().ok();
+    assert!(await_condition(|| created.stdout().contains("ready")));
+    meanwhile();
+    container.kill("TERM");
+    assert!(await_condition(|| !Report::all(&created.stdout()).is_empty()), "{}", created.describe());
+    let report = Report::parse(&created.stdout());
+    [ALLOWED, DENIED, "open:/dev/null:rw"].map(|step| report.probe(step).clone())
+}
+
+fn systemctl(args: &[&str]) {
+    let mut command = Command::new("systemctl");
+    command.args(args);
+    command.done().ok();
+}
+
+/// At a reload systemd writes all that it knows of a unit again.
+fn a_reload_takes_nothing_away() {
+    needs_systemd();
+    needs_controllers();
+    let mut container = trying_devices(&[kmsg()]);
+    let limits = json!({ "limit": 33_333_248, "swap": 33_333_248 });
+    bundle::set(&mut container.bundle.config, "/linux/resources/memory", limits);
+    let cgroup = cgroup(&container);
+    let seen = devices_after(&container, || {
+        for verb in ["daemon-reload", "daemon-reexec"] {
+            systemctl(&[verb]);
+            let limit = control("memory", &cgroup, "memory.limit_in_bytes", "memory.max");
+            assert_eq!(limit, "33333248", "{verb}");
+        }
+        // systemd is another program now.
+        container.verb("update", &["--pids-limit", "44"], &[]).done().ok();
+        assert_eq!(show(&container, "TasksMax"), "44");
+    });
+    assert_eq!(seen, ["ok", "open EPERM", "ok"]);
+}
+
+/// What an update takes away stays away after a reload.
+fn devices_are_exchanged_in_systemd_too() {
+    needs_systemd();
+    let container = trying_devices(&[kmsg()]);
+    let file = container.bundle.path.join("resources.json");
+    let seen = devices_after(&container, || {
+        assert!(show(&container, "DeviceAllow").contains("1:11"), "{}", show(&container, "DeviceAllow"));
+        let rules = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+        std::fs::write(&file, rules.to_string()).expect("resources");
+        container.verb("update", &["-r", &file.to_string_lossy()], &[]).done().ok();
+        systemctl(&["daemon-reload"]);
+    });
+    assert!(!show(&container, "DeviceAllow").contains("1:11"));
+    assert_eq!(seen, ["open EPERM", "open EPERM", "ok"]);
+}
+
+/// As an upgrade of systemd does: it closes all connections, and is away for a moment.
+fn systemd_is_executed_anew() {
+    needs_systemd();
+    require!(hierarchy_of("pids").is_some(), "no controller pids here");
+    let mut again = Command::new("sh");
+    again.args(["-c", "for i in 1 2 3 4; do systemctl daemon-reexec || exit; done"]);
+    let again = again.start();
+    for limit in 10..20 {
+        let container = scoped(Bundle::new().steps(&["sleep:1000"]));
+        by_systemd(&container, "create").ok();
+        container.verb("update", &["--pids-limit", &limit.to_string()], &[]).done().ok();
+        assert_eq!(control("pids", &cgroup(&container), "pids.max", "pids.max"), limit.to_string());
+        container.verb("delete", &["--force"], &[]).done().ok();
+        assert!(host::cgroups_with(&container.id).is_empty());
+    }
+    again.wait().ok();
+}
+
 fn exec_joins_the_scope() {
     needs_systemd();
     let container = scoped(Bundle::new().steps(&["sleep:1000"]));
@@ -206,4 +311,61 @@ fn exec_joins_the_scope() {
     let refused = container.verb("exec", &[], &["/bin/true"]).done();
     assert!(refused.stderr().contains("paused container"), "{}", refused.describe());
     container.verb("resume", &[], &[]).done().ok();
+}
+
+/// By an administrator, behind our back.
+fn a_scope_that_was_stopped() {
+    needs_systemd();
+    // The first process of a pid namespace does not hear systemd's SIGTERM.
+    let annotations = json!({ "org.systemd.property.TimeoutStopSec": "uint64 1" });
+    let container = scoped(Bundle::new().set("/annotations", annotations).steps(&["sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    container.verb("start", &[], &[]).done().ok();
+    systemctl(&["stop", &unit(&container)]);
+    container.await_status("stopped");
+    container.verb("update", &["--pids-limit", "5"], &[]).done().fails("container not running");
+    container.verb("delete", &[], &[]).done().ok();
+    assert_eq!(show(&container, "LoadState"), "not-found");
+}
+
+fn a_scope_that_failed_is_used_again() {
+    needs_systemd();
+    let container = scoped(Bundle::new().steps(&["exit:0"]));
+    let mut command = Command::new("systemd-run");
+    command.args(["--scope", "--quiet", "--property", "RuntimeMaxSec=1", "--unit"]).arg(unit(&container));
+    command.args(["sleep", "1000"]);
+    command.done();
+    assert!(
+        await_condition(|| show(&container, "ActiveState") == "failed"),
+        "{}",
+        show(&container, "ActiveState")
+    );
+    by_systemd(&container, "run").ok();
+    assert_eq!(show(&container, "LoadState"), "not-found");
+}
+
+/// Init mounts while systemd makes the scope, and may be gone when systemd asks for it.
+fn an_early_death_is_told() {
+    needs_systemd();
+    let container = scoped(Bundle::new().symlink("/nowhere", "/proc"));
+    let refused = by_systemd(&container, "run").fails("/proc");
+    assert!(!refused.stderr().contains("StartTransientUnit"), "{}", refused.stderr());
+    assert_eq!(show(&container, "LoadState"), "not-found");
+    assert!(host::cgroups_with(&container.id).is_empty());
+}
+
+fn running_out_of_memory_is_an_event() {
+    needs_systemd();
+    needs_controllers();
+    let limits = json!({ "limit": 40 << 20, "swap": 40 << 20 });
+    let bundle = Bundle::new().set("/linux/resources/memory", limits);
+    let container = scoped(bundle.steps(&["touch-memory:200", "sleep:1000"]));
+    by_systemd(&container, "create").ok();
+    let events = container.verb("events", &["--interval", "20ms"], &[]).start();
+    assert!(await_condition(|| !events.stdout().is_empty()));
+    container.verb("start", &[], &[]).done().ok();
+    events.await_stdout("\"oom\"");
+    container.await_status("stopped");
+    container.verb("delete", &[], &[]).done().ok();
+    events.wait().ok();
 }

@@ -127,6 +127,17 @@ pub fn make_cgroups(path: &str) {
     }
 }
 
+/// Removes a cgroup of every hierarchy where nobody has anything in it.
+pub fn remove_empty_cgroups(path: &str) {
+    for hierarchy in hierarchies() {
+        match fs::remove_dir(hierarchy.mountpoint.join(path)) {
+            Ok(()) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBUSY)) => {}
+            Err(error) => eprintln!("remove cgroup {path}: {error}"),
+        }
+    }
+}
+
 /// Removes cgroups, the deepest first, after killing what is in them. Returns what stays.
 pub fn remove_cgroups(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));

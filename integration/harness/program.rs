@@ -206,12 +206,15 @@ impl Bounded for Command {
         let (stdout, stderr) = (file("stdout"), file("stderr"));
         let open = |path: &Path| File::options().append(true).create(true).open(path).expect("output file");
         let line = format!("{self:?}");
-        let child = self
-            .stdout(open(&stdout))
-            .stderr(open(&stderr))
-            .spawn()
-            .unwrap_or_else(|error| panic!("{line}: {error}"));
-        COMMANDS.lock().expect("commands").insert(child.id());
+        self.stdout(open(&stdout)).stderr(open(&stderr));
+        // Held from before it exists: another thread must not take it for an orphan.
+        let mut commands = COMMANDS.lock().expect("commands");
+        let spawned = self.spawn();
+        if let Ok(child) = &spawned {
+            commands.insert(child.id());
+        }
+        drop(commands);
+        let child = spawned.unwrap_or_else(|error| panic!("{line}: {error}"));
         Running { child, line, stdout, stderr }
     }
 

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 const SKIPPED: u8 = 77;
 const SKIP_MARK: &str = "skipped: ";
+/// A line of a test that the runner shows although it passed.
+pub const RESULT_MARK: &str = "result: ";
 
 /// Reasons that are expected on some machines and no failure in strict mode. `BERTH_TEST_EXPECTED_SKIPS`
 /// (separated by `;`) takes the place of this list.
@@ -39,6 +41,7 @@ integration [--layout host|cgroup2|all] [--jobs N] [--exact] [--list] [FILTER…
   BERTH_TEST_PAYLOAD         the static payload (default: what cargo built)
   BERTH_TEST_SLOW            factor for every timeout
   BERTH_TEST_STRICT=1        an unexpected skip fails
+  BERTH_SOAK                 containers of each soak test (default 24)
   BERTH_TEST_EXPECTED_SKIPS  reasons that may skip in strict mode, separated by ;
 ";
 
@@ -57,7 +60,8 @@ struct Job {
 }
 
 enum Outcome {
-    Passed,
+    /// What it has to say, if anything.
+    Passed(String),
     Failed(String),
     Skipped(String),
 }
@@ -172,7 +176,9 @@ fn run_all(jobs: &[Job], workers: usize) -> ExitCode {
     }
 
     let leaks = before.compare(&directory);
-    host::remove_cgroups(host::cgroups_with("/berth-test"));
+    // Ours alone: another suite may be running beside this one.
+    host::remove_cgroups(host::cgroups_with(&format!("/berth-test/{}-", std::process::id())));
+    host::remove_empty_cgroups("berth-test");
     if let Err(error) = fs::remove_dir_all(&directory) {
         println!("remove {}: {error}", directory.display());
     }
@@ -199,7 +205,7 @@ fn run_one(directory: &Path, number: usize, job: &Job) -> Outcome {
         Err(error) => Outcome::Failed(format!("the test's process: {error}")),
     };
     let text = match &outcome {
-        Outcome::Passed => "ok".to_owned(),
+        Outcome::Passed(result) => format!("ok{result}"),
         Outcome::Failed(_) => "FAILED".to_owned(),
         Outcome::Skipped(reason) => format!("{SKIP_MARK}{reason}"),
     };
@@ -242,7 +248,10 @@ fn run_child(own: &Path, job: &Job) -> std::io::Result<Outcome> {
     let swept = sweep_orphans() + &sweep(own);
     Ok(match status.map(|status| status.code()) {
         None => Outcome::Failed(format!("{text}timeout of the whole test")),
-        Some(Some(0)) if swept.is_empty() => Outcome::Passed,
+        Some(Some(0)) if swept.is_empty() => {
+            let result = text.lines().rev().find_map(|line| line.strip_prefix(RESULT_MARK));
+            Outcome::Passed(result.map_or_else(String::new, |text| format!(": {text}")))
+        }
         Some(Some(77)) if swept.is_empty() => {
             let reason = text.lines().rev().find_map(|line| line.strip_prefix(SKIP_MARK));
             Outcome::Skipped(reason.unwrap_or("no reason").to_owned())
@@ -369,7 +378,7 @@ fn conclude(jobs: &[Job], mut results: Vec<(usize, Outcome)>, leaks: &[String], 
     for (number, outcome) in &results {
         let job = &jobs[*number];
         match outcome {
-            Outcome::Passed => passed += 1,
+            Outcome::Passed(_) => passed += 1,
             Outcome::Skipped(reason) if strict && !expected(reason) => {
                 failed += 1;
                 println!("\n---- {} {}\nan unexpected skip: {reason}", job.layout, job.name);

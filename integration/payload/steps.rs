@@ -28,6 +28,7 @@ pub fn run(steps: &[String]) -> ExitCode {
             "converse" => converse(operand),
             "spin" => spin(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
             "exit" => return ExitCode::from(operand.parse::<u8>().unwrap_or(125)),
+            "hold-memory" => hold_memory(operand.parse().unwrap_or(1)),
             "background" => background(operand),
             "raise" => raise(operand),
             "signals" => print_signals(operand),
@@ -126,6 +127,17 @@ fn spin(time: Duration) {
     let end = std::time::Instant::now() + time;
     while std::time::Instant::now() < end {
         std::hint::spin_loop();
+    }
+}
+
+/// So many megabytes, for ever.
+fn hold_memory(megabytes: usize) {
+    let block = vec![1u8; megabytes << 20];
+    std::hint::black_box(&block);
+    println!("holding");
+    loop {
+        std::thread::sleep(Duration::from_secs(1000));
+        std::hint::black_box(&block);
     }
 }
 

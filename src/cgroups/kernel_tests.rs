@@ -288,6 +288,10 @@ fn resources(json: &str) -> oci_spec::runtime::LinuxResources {
     serde_json::from_str(json).unwrap()
 }
 
+fn update(record: &Record, changes: &oci_spec::runtime::LinuxResources) -> crate::error::Result<()> {
+    record.update(&Update { changes, before: &resources("{}") }, &mut Vec::new())
+}
+
 #[test]
 fn an_update_reaches_the_kernel_in_either_direction() {
     if !controllers(&["memory", "cpu", "cpuset", "pids"]) {
@@ -305,7 +309,7 @@ fn an_update_reaches_the_kernel_in_either_direction() {
         Version::V2 => ("memory.max", "cpu.max"),
     };
     for (bytes, time) in [(1 << 30, 400_000), (1 << 25, 20_000), (1 << 28, 1_000_000)] {
-        f.record.update(&limit(bytes, time), &mut Vec::new()).unwrap();
+        update(&f.record, &limit(bytes, time)).unwrap();
         assert_eq!(read(&f.record, "memory", memory), bytes.to_string());
         assert!(read(&f.record, "cpu", quota).starts_with(&time.to_string()));
     }
@@ -347,7 +351,7 @@ fn a_refused_update_changes_nothing() {
             2 + round,
             1000 * round
         );
-        let error = f.record.update(&resources(&json), &mut Vec::new()).unwrap_err().to_string();
+        let error = update(&f.record, &resources(&json)).unwrap_err().to_string();
         assert!(error.contains("set linux.resources.cpu.cpus"), "{error}");
         assert_eq!(all(), before, "round {round}");
     }
@@ -372,10 +376,10 @@ fn a_memory_limit_below_the_use_is_refused_with_the_numbers() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let small = r#"{"memory":{"limit":16777216,"swap":16777216}}"#;
-    let error = f.record.update(&resources(small), &mut Vec::new()).unwrap_err().to_string();
+    let error = update(&f.record, &resources(small)).unwrap_err().to_string();
     assert!(error.contains("16777216"), "{error}");
     let checked = r#"{"memory":{"limit":16777216,"swap":268435456,"checkBeforeUpdate":true}}"#;
-    let error = f.record.update(&resources(checked), &mut Vec::new()).unwrap_err().to_string();
+    let error = update(&f.record, &resources(checked)).unwrap_err().to_string();
     assert!(error.contains("bytes are in use and checkBeforeUpdate"), "{error}");
     assert!(child.try_wait().unwrap().is_none(), "nothing was killed");
     f.record.kill(libc::SIGKILL).unwrap();
@@ -431,11 +435,9 @@ fn devices_can_be_updated() {
     for round in 0..3 {
         assert!(!opens(), "round {round}");
         let allow = r#"{"devices":[{"allow":true,"type":"c","major":1,"minor":11,"access":"rw"}]}"#;
-        f.record.update(&resources(allow), &mut Vec::new()).unwrap();
+        update(&f.record, &resources(allow)).unwrap();
         assert!(opens(), "round {round}");
-        f.record
-            .update(&resources(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#), &mut Vec::new())
-            .unwrap();
+        update(&f.record, &resources(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#)).unwrap();
     }
     if f.record.version() == Version::V2 {
         let fd = cgroup.clone_into().unwrap();

@@ -54,3 +54,4 @@ pub use oom::{OomEvent, OomSource};
 pub use plan::{Driver, Plan, plan};
 pub use record::{Directory, Record, Version};
 pub use systemd::Start;
+pub use update::Update;

@@ -75,8 +75,10 @@ fn a_scope_has_the_limits_and_so_has_the_kernel() {
     let child = i32::try_from(scoped.child.id()).unwrap();
     assert_eq!(record.pids().unwrap(), [child]);
 
-    let update = r#"{"memory":{"limit":33554432,"swap":33554432},"pids":{"limit":9}}"#;
-    record.update(&serde_json::from_str(update).unwrap(), &mut Vec::new()).unwrap();
+    let less = r#"{"memory":{"limit":33554432,"swap":33554432},"pids":{"limit":9}}"#;
+    let changes = serde_json::from_str(less).unwrap();
+    let before = serde_json::from_str(LIMITS).unwrap();
+    record.update(&Update { changes: &changes, before: &before }, &mut Vec::new()).unwrap();
     assert_eq!(show(unit, "TasksMax"), "9");
     // A reload must not set anything back, nor take the devices away.
     assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());

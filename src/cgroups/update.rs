@@ -1,8 +1,17 @@
 //! Changes the limits of a running container: all of them, or none.
+//!
+//! ```text
+//! read what is there ─► files ─► systemd's properties ─► files again ─► devices
+//!         └──────────────── all of it set back when anything is refused
+//! ```
+//!
+//! The files first, because only they know how to shrink memory without killing. Again after systemd,
+//! because it writes its own idea of a value (whole percents of a quota) and, with each value that it is
+//! told of, all others of that controller.
 
-use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
@@ -16,8 +25,37 @@ use super::systemd::properties;
 use super::write::{Otherwise, Write, read_at, write_at};
 use super::{v1, v2};
 use crate::error::{Call, Code, Context, Error, Result};
+use previous::previous;
 
-/// One value that is to change, with the one to go back to.
+mod previous;
+
+/// The weight of a cgroup against its siblings, on v2 and on v1. The kernel takes none while it is idle.
+const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.shares"];
+
+/// No value: whatever comes of the others.
+const UNTOLD: &str = "";
+
+/// New limits of a container.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<'a> {
+    /// What is to change. The swap limit of cgroup v2 can be worked out only together with the memory
+    /// limit: give both, such as the container's resources with the changes merged in.
+    pub changes: &'a LinuxResources,
+    /// All that the container was given so far.
+    pub before: &'a LinuxResources,
+}
+
+/// An update, worked out.
+struct Planned {
+    changes: Vec<Write>,
+    /// Files that are to stay as they are and that systemd may write when it is told of the changes.
+    kept: Vec<Write>,
+    properties: Vec<Property>,
+    /// The new list and the one to go back to.
+    devices: Option<(Rules, Rules)>,
+}
+
+/// One value that is to change, or to stay, with the one to go back to.
 struct Change {
     directory: BorrowedDirectory,
     /// As it will be written; `file` is the one that this kernel has.
@@ -28,66 +66,115 @@ struct Change {
 /// An open cgroup directory and its path for errors; shared by the changes in it.
 #[derive(Clone)]
 struct BorrowedDirectory {
-    fd: std::rc::Rc<OwnedFd>,
+    fd: Rc<OwnedFd>,
     path: PathBuf,
 }
 
 impl Record {
-    /// Sets `resources`; what they do not mention stays as it is. The device filter is replaced
-    /// without a moment in which there is none, and only if `resources` has a device list.
-    ///
-    /// The swap limit of cgroup v2 can be worked out only together with the memory limit: give both,
-    /// such as the container's resources with the changes merged in. Values that are what the kernel
-    /// has already are not written.
+    /// Sets new limits; what they do not mention stays as it is. The device filter is replaced without
+    /// a moment in which there is none, and only if the changes have a device list. Values that are what
+    /// the kernel has already are not written.
     ///
     /// # Errors
-    /// The kernel refuses a value: the error names it, and all values are what they were before. A
-    /// memory limit below what is in use, and the rest cannot be reclaimed: the numbers are given,
-    /// no process is killed.
-    pub fn update(&self, resources: &LinuxResources, warnings: &mut Vec<String>) -> Result<()> {
-        let (writes, rules) = self.plan_update(resources, warnings)?;
-        let mut pending = self.changes(&writes)?;
-        let check_only = resources.memory().as_ref().and_then(|m| m.check_before_update()) == Some(true);
-        for change in &pending {
-            change.refuse_overfull(check_only)?;
+    /// The kernel or systemd refuses a value: the error names it, and all values are what they were
+    /// before. A memory limit below what is in use, and the rest cannot be reclaimed: the numbers are
+    /// given, no process is killed.
+    pub fn update(&self, update: &Update<'_>, warnings: &mut Vec<String>) -> Result<()> {
+        let planned = self.plan_update(update, warnings)?;
+        let changes = self.changes(&planned)?;
+        let memory = update.changes.memory();
+        let check_only = memory.and_then(|memory| memory.check_before_update()) == Some(true);
+        changes.iter().try_for_each(|change| change.refuse_overfull(check_only))?;
+        let unit = self.unit_values(&planned.properties)?;
+        let mut told = false;
+        let Err(error) = self.carry_out(&planned, &changes, &mut told) else { return Ok(()) };
+        match self.set_back(&planned, &changes, told.then_some(unit.as_slice())) {
+            Ok(()) => Err(error.remedy("all limits are as they were before")),
+            Err(left) => Err(error.context(format!("(and then: {left})"))),
         }
-        let properties = self.unit_properties(resources, rules.as_ref())?;
-        let mut done: Vec<Change> = Vec::with_capacity(pending.len());
-        // systemd takes all properties or none, so it goes after the files, which can be set back.
-        let result = apply_all(&mut pending, &mut done)
-            .and_then(|()| self.update_unit(&properties))
-            .and_then(|()| rules.map_or(Ok(()), |rules| self.replace_devices(&rules)));
-        let Err(error) = result else { return Ok(()) };
-        // Backwards, so that each step leads to a state that the kernel has accepted before.
-        for change in done.iter().rev() {
-            if let Err(left) = change.undo() {
-                return Err(error.context(format!("(and then: {left})")));
-            }
-        }
-        Err(error.remedy("all limits are as they were before"))
     }
 
-    fn plan_update(
-        &self,
-        resources: &LinuxResources,
-        warnings: &mut Vec<String>,
-    ) -> Result<(Vec<Write>, Option<Rules>)> {
+    /// `told`: whether systemd has heard of it.
+    fn carry_out(&self, planned: &Planned, changes: &[Change], told: &mut bool) -> Result<()> {
+        reach(changes.iter().map(|change| (change, &change.write.value)))?;
+        if !planned.properties.is_empty() {
+            *told = true;
+            self.tell_systemd(&planned.properties, planned.devices.is_some())?;
+            reach(changes.iter().map(|change| (change, &change.write.value)))?;
+        }
+        match &planned.devices {
+            Some((rules, _)) => self.replace_devices(rules),
+            None => Ok(()),
+        }
+    }
+
+    /// systemd first, because it writes files too; those backwards, so that each step leads to a state
+    /// that the kernel has accepted before.
+    fn set_back(&self, planned: &Planned, changes: &[Change], unit: Option<&[Property]>) -> Result<()> {
+        let set_back = || {
+            if let Some(unit) = unit {
+                self.tell_systemd(unit, planned.devices.is_some())?;
+            }
+            reach(changes.iter().rev().map(|change| (change, &change.previous)))?;
+            match (&planned.devices, self.version) {
+                (Some((_, rules)), Version::V1) => self.replace_devices(rules),
+                // v2's filter is exchanged as a whole, and last.
+                _ => Ok(()),
+            }
+        };
+        set_back().context("set back the limits")
+    }
+
+    /// On v1 systemd denies all devices before it allows those of its new list, and a process that opens
+    /// /dev/null in between would be refused: so none runs meanwhile (as with runc).
+    fn tell_systemd(&self, properties: &[Property], devices: bool) -> Result<()> {
+        let freeze = devices && self.version == Version::V1 && self.unit.is_some() && !self.is_frozen()?;
+        if freeze {
+            self.freeze()?;
+        }
+        let told = self.update_unit(properties);
+        if freeze {
+            self.thaw()?;
+        }
+        told
+    }
+
+    fn plan_update(&self, update: &Update<'_>, warnings: &mut Vec<String>) -> Result<Planned> {
         if !self.is_some() {
             return Err(Error::unsupported("the container has no cgroup of its own")
                 .remedy("create it with rights to a cgroup (root, or --systemd-cgroup)"));
         }
-        let writes = match self.version {
-            Version::V1 => v1::writes(resources, warnings)?,
-            Version::V2 => v2::writes(resources, warnings)?,
+        let writes = |resources: &LinuxResources, warnings: &mut Vec<String>| match self.version {
+            Version::V1 => v1::writes(resources, warnings),
+            Version::V2 => v2::writes(resources, warnings),
         };
+        let changes = writes(update.changes, warnings)?;
+        let mut kept = match &self.unit {
+            // Its warnings were given when the container was created.
+            Some(_) => writes(update.before, &mut Vec::new())?,
+            None => Vec::new(),
+        };
+        let goes_idle = changes.iter().any(|write| write.file == "cpu.idle");
+        kept.retain(|write| {
+            // What is per device systemd leaves alone.
+            !write.value.contains(':')
+                && changes.iter().all(|new| new.file != write.file)
+                && !(goes_idle && WEIGHTS.contains(&write.file.as_ref()))
+        });
         // All that could fail for devices without touching the kernel fails before the first write.
-        let rules = resources.devices().as_deref().map(Rules::new).transpose()?;
-        if self.version == Version::V1
-            && let Some(rules) = &rules
-        {
-            rules.list()?;
-        }
-        Ok((writes, rules))
+        let list = |resources: &LinuxResources| {
+            let rules = Rules::new(resources.devices().as_deref().unwrap_or_default())?;
+            if self.version == Version::V1 {
+                rules.list()?;
+            }
+            Ok(rules)
+        };
+        let devices = match update.changes.devices() {
+            Some(_) => Some((list(update.changes)?, list(update.before)?)),
+            None => None,
+        };
+        let properties = self.unit_properties(update.changes, devices.as_ref().map(|(rules, _)| rules))?;
+        Ok(Planned { changes, kept, properties, devices })
     }
 
     /// What systemd has to know, so that a daemon-reload does not set the old values back.
@@ -102,7 +189,7 @@ impl Record {
     }
 
     /// Opens the directories, finds the files and reads the values that are there now.
-    fn changes(&self, writes: &[Write]) -> Result<Vec<Change>> {
+    fn changes(&self, planned: &Planned) -> Result<Vec<Change>> {
         let mut open = Vec::with_capacity(self.directories.len());
         for directory in &self.directories {
             let path = directory.host_path();
@@ -115,20 +202,29 @@ impl Record {
             && let Some(directory) = self.unified()
         {
             let root = super::create::open_root(&directory.mountpoint)?;
-            controllers::enable(root.as_fd(), directory, writes.iter())?;
+            controllers::enable(root.as_fd(), directory, planned.changes.iter())?;
         }
-        let mut changes = Vec::with_capacity(writes.len());
-        for write in writes {
+        let home = |write: &Write| {
             let home = open.iter().find(|(directory, _)| match self.version {
                 Version::V1 => directory.has(&write.controller),
                 Version::V2 => directory.is_unified(),
             });
-            let Some((_, directory)) = home else {
+            home.map(|(_, directory)| directory).ok_or_else(|| {
                 let what = format!("{} needs the cgroup controller {}", write.field, write.controller);
-                return Err(Error::unsupported(what)
-                    .remedy("the container was created without it; mount it and create the container anew"));
-            };
+                Error::unsupported(what)
+                    .remedy("the container was created without it; mount it and create the container anew")
+            })
+        };
+        let mut changes = Vec::with_capacity(planned.changes.len() + planned.kept.len());
+        for write in &planned.changes {
+            let directory = home(write)?;
             changes.extend(Change::find(write, directory)?);
+            if write.file == "cpu.idle" && write.value != "0" {
+                changes.extend(Change::weight_lost_with(write, directory)?);
+            }
+        }
+        for write in &planned.kept {
+            changes.extend(Change::find(write, home(write)?)?.map(Change::stay));
         }
         Ok(changes)
     }
@@ -150,16 +246,22 @@ impl Record {
     }
 }
 
-/// Some values fit only once others are set: a memory limit above the old limit of memory and swap, a
-/// period below the old quota, a burst above the old quota. So what is refused as not fitting is
-/// tried again, as long as anything else went through.
-fn apply_all(pending: &mut Vec<Change>, done: &mut Vec<Change>) -> Result<()> {
+/// Writes each of the values that is not there already.
+///
+/// Some fit only once others are set: a memory limit above the old limit of memory and swap, a period
+/// below the old quota, a burst above the old quota. So what is refused as not fitting is tried again,
+/// as long as anything else went through.
+fn reach<'a>(values: impl Iterator<Item = (&'a Change, &'a String)>) -> Result<()> {
+    let mut pending = Vec::new();
+    for (change, value) in values {
+        pending.extend(change.towards(value)?);
+    }
     while !pending.is_empty() {
         let before = pending.len();
         let mut refusal = None;
-        for change in std::mem::take(pending) {
+        for change in std::mem::take(&mut pending) {
             match change.apply() {
-                Ok(()) => done.push(change),
+                Ok(()) => {}
                 Err(error) if error.errno() == Some(Errno::EINVAL) => {
                     refusal.get_or_insert(error);
                     pending.push(change);
@@ -177,7 +279,7 @@ fn apply_all(pending: &mut Vec<Change>, done: &mut Vec<Change>) -> Result<()> {
 }
 
 impl Change {
-    /// [`None`] when the kernel has the value already, or no file and no need of one.
+    /// [`None`] when there is no such file and no need of one.
     fn find(write: &Write, directory: &BorrowedDirectory) -> Result<Option<Self>> {
         let text = match read_at(directory.fd.as_fd(), &write.file) {
             Ok(text) => text,
@@ -196,11 +298,34 @@ impl Change {
             }
         };
         let previous = previous(&write.file, &write.value, &text).into_owned();
-        if previous == write.value {
-            return Ok(None);
-        }
         let write = Write { otherwise: Otherwise::Refuse, ..write.clone() };
         Ok(Some(Self { directory: directory.clone(), write, previous }))
+    }
+
+    /// A cgroup that becomes idle loses its weight, and does not get it back by itself.
+    fn weight_lost_with(idle: &Write, directory: &BorrowedDirectory) -> Result<Option<Self>> {
+        for file in WEIGHTS {
+            let write = Write { file: file.into(), otherwise: Otherwise::Skip, ..idle.clone() };
+            if let Some(change) = Self::find(&write, directory)? {
+                return Ok(Some(Self { write: Write { value: UNTOLD.into(), ..change.write }, ..change }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps the value that is there now.
+    fn stay(mut self) -> Self {
+        self.write.value.clone_from(&self.previous);
+        self
+    }
+
+    /// The change that leads from what the kernel has now to `value`; [`None`] if that is it.
+    fn towards(&self, value: &str) -> Result<Option<Self>> {
+        if value == UNTOLD {
+            return Ok(None);
+        }
+        let write = Write { value: value.to_owned(), ..self.write.clone() };
+        Ok(Self::find(&write, &self.directory)?.filter(|change| change.previous != value))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -223,12 +348,6 @@ impl Change {
             },
             result => result,
         }
-    }
-
-    fn undo(&self) -> Result<()> {
-        let write = Write { value: self.previous.clone(), ..self.write.clone() };
-        let back = Self { directory: self.directory.clone(), write, previous: String::new() };
-        back.apply().context("set back the limits")
     }
 
     /// The memory in use and the new limit, when the limit is below it.
@@ -281,76 +400,4 @@ impl Change {
 fn overfull((used, limit): (u64, u64), why: &str) -> Error {
     let what = format!("linux.resources.memory.limit: {limit} bytes, but {used} bytes are in use and {why}");
     Error::new(Code::State, what).remedy("stop processes in the container, or choose a higher limit")
-}
-
-/// What to write into `file` to undo `value`, from the file's present `text`.
-fn previous<'a>(file: &str, value: &str, text: &'a str) -> Cow<'a, str> {
-    let line = |key: &str| text.lines().find(|line| line.split([' ', '\t']).next() == Some(key));
-    let key = value.split(' ').next().unwrap_or_default();
-    match file {
-        // "oom_kill_disable 0\nunder_oom 0\n…", of which the first may be written.
-        "memory.oom_control" => {
-            line("oom_kill_disable").and_then(|l| l.split(' ').nth(1)).unwrap_or("0").into()
-        }
-        // "8:0 rbps=1000 wbps=max riops=max wiops=max"; no line, no limit.
-        "io.max" => {
-            let name = value.split(' ').nth(1).and_then(|pair| pair.split('=').next()).unwrap_or_default();
-            let pair = line(key).and_then(|line| {
-                line.split(' ').find(|pair| pair.split('=').next().is_some_and(|n| n == name))
-            });
-            match pair {
-                Some(pair) => format!("{key} {pair}").into(),
-                None => format!("{key} {name}=max").into(),
-            }
-        }
-        // "default 100\n8:0 200", or the number alone; per device when the value names one.
-        "io.weight" | "io.bfq.weight" | "blkio.bfq.weight" | "blkio.weight" if !value.contains(' ') => {
-            line("default").map_or_else(|| text.trim(), |line| line.trim_start_matches("default ")).into()
-        }
-        "io.weight" | "io.bfq.weight" => {
-            line(key).map_or_else(|| format!("{key} default").into(), Into::into)
-        }
-        // "8:0 1000"; 0 takes the line away.
-        "blkio.weight_device" | "blkio.bfq.weight_device" | "blkio.leaf_weight_device" => {
-            line(key).map_or_else(|| format!("{key} 0").into(), Into::into)
-        }
-        file if file.starts_with("blkio.throttle.") => {
-            line(key).map_or_else(|| format!("{key} 0").into(), Into::into)
-        }
-        "rdma.max" => {
-            line(key).map_or_else(|| format!("{key} hca_handle=max hca_object=max").into(), Into::into)
-        }
-        "net_prio.ifpriomap" => line(key).map_or_else(|| format!("{key} 0").into(), Into::into),
-        // An empty list (cpuset) is written as an empty line: a write of nothing never reaches the kernel.
-        _ if text.trim().is_empty() => "\n".into(),
-        _ => text.trim().into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_shape_of_file_can_be_set_back() {
-        let io = "8:0 rbps=1000 wbps=max riops=max wiops=5\n";
-        for (file, value, text, expected) in [
-            ("memory.max", "100", "max\n", "max"),
-            ("cpuset.cpus", "0", "\n", "\n"),
-            ("cpu.max", "5 10", "max 100000\n", "max 100000"),
-            ("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\n", "0"),
-            ("io.max", "8:0 wiops=9", io, "8:0 wiops=5"),
-            ("io.max", "8:0 rbps=9", io, "8:0 rbps=1000"),
-            ("io.max", "8:16 rbps=9", io, "8:16 rbps=max"),
-            ("io.weight", "7", "default 100\n8:0 50\n", "100"),
-            ("io.weight", "8:0 7", "default 100\n8:0 50\n", "8:0 50"),
-            ("io.weight", "8:16 7", "default 100\n8:0 50\n", "8:16 default"),
-            ("blkio.bfq.weight", "7", "100\n", "100"),
-            ("blkio.throttle.read_bps_device", "8:0 7", "8:0 1000\n", "8:0 1000"),
-            ("blkio.throttle.read_bps_device", "8:0 7", "", "8:0 0"),
-            ("net_prio.ifpriomap", "eth0 5", "lo 0\neth0 3\n", "eth0 3"),
-        ] {
-            assert_eq!(previous(file, value, text), expected, "{file} {value}");
-        }
-    }
 }

@@ -85,6 +85,9 @@ impl Write {
             (Errno::EACCES | Errno::EPERM, _) => {
                 error.remedy("this cgroup is not delegated to you, or its parent does not allow the value")
             }
+            (Errno::EOPNOTSUPP, file) if file.contains(".bfq.") => {
+                error.remedy("the device's scheduler is not bfq (/sys/block/NAME/queue/scheduler), which alone has weights")
+            }
             (Errno::ENODEV, _) => error.remedy("no such device on this host"),
             _ => error,
         };

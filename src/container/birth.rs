@@ -108,14 +108,9 @@ impl Birth<'_> {
         self.record.rdt = None;
 
         let (channel, cgroup) = self.clone_init()?;
-        self.set_up(&channel)?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         // What follows is done while init makes its mounts.
-        self.dir.save_config(&self.planned.config)?;
-        self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
-        if let Some(uid) = self.planned.cgroup_owner {
-            cgroup.delegate(uid)?;
-        }
+        let cgroup = self.place(&channel, cgroup)?;
 
         let process = &self.planned.init.process;
         let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
@@ -224,40 +219,47 @@ impl Birth<'_> {
         }
         // Its children will be there too.
         self.record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(pid))?;
-        // Before the id maps: systemd works meanwhile.
-        let scope = self.planned.cgroup.begin(pid)?;
+        if !namespaces.devices.is_empty() {
+            self.devices = Some(Moved::none_yet(network_of(&mut joined, pid)?)?);
+        }
+        Ok((parent, cgroup))
+    }
+
+    /// Puts init into its cgroup, with its limits, and gives it its ids.
+    fn place(&mut self, channel: &ParentEnd, cgroup: Cgroup) -> Result<Cgroup> {
+        let Some(init) = &self.init else { return Err(Error::new(Code::State, "init was never made")) };
+        let pid = init.pid;
+        // First of all: systemd works while we do the rest.
+        let scope = self.planned.cgroup.begin(pid);
+        let scope = scope.or_else(|error| self.prefer_cause_of_death(channel, error))?;
         if scope.is_some() {
             // From now on there is a scope of that name, and it is ours.
             self.record.cgroup = self.planned.cgroup.record();
         }
+        let namespaces = &self.planned.init.namespaces;
         if namespaces.creates(Kind::User) {
-            self.set_up_from_outside(pid).or_else(|error| self.prefer_what_was_said(&parent, error))?;
-            parent.send(FromParent::IdsMapped).or_else(|error| self.hear_why(&parent, error))?;
+            self.set_up_from_outside(pid).or_else(|error| self.prefer_what_was_said(channel, error))?;
+            channel.send(FromParent::IdsMapped).or_else(|error| self.hear_why(channel, error))?;
         }
-        if !namespaces.devices.is_empty() {
-            self.devices = Some(Moved::none_yet(network_of(&mut joined, pid)?)?);
+        if let Some(word) = set_up(&self.planned.init, self.devices.as_mut(), init)? {
+            channel.send(word).or_else(|error| self.hear_why(channel, error))?;
         }
-        let Some(scope) = scope else { return Ok((parent, cgroup)) };
-        let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(&parent, error))?;
+        self.dir.save_config(&self.planned.config)?;
+        let Some(scope) = scope else {
+            self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
+            self.delegate(&cgroup)?;
+            return Ok(cgroup);
+        };
+        let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(channel, error))?;
         self.record.cgroup = cgroup.record().clone();
-        parent.send(FromParent::Placed)?;
-        Ok((parent, cgroup))
+        self.delegate(&cgroup)?;
+        channel.send(FromParent::Placed).or_else(|error| self.hear_why(channel, error))?;
+        Ok(cgroup)
     }
 
-    /// Gives the container what init has no right to take, and waits for.
-    fn set_up(&mut self, channel: &ParentEnd) -> Result<()> {
-        let plan = &self.planned.init;
-        if !plan.is_set_up_by_parent() {
-            return Ok(());
-        }
-        if let Some(moved) = &mut self.devices {
-            plan.namespaces.devices.iter().try_for_each(|device| moved.take(device))?;
-        }
-        let left = match &self.init {
-            Some(init) if plan.sysctls_by_parent => write_sysctls(&plan.process.security, init)?,
-            _ => Vec::new(),
-        };
-        channel.send(FromParent::SetUp(left)).or_else(|error| self.hear_why(channel, error))
+    /// Hands the cgroup to the root of the container's user namespace, where that is to have it.
+    fn delegate(&self, cgroup: &Cgroup) -> Result<()> {
+        self.planned.cgroup_owner.map_or(Ok(()), |uid| cgroup.delegate(uid))
     }
 
     /// What init, in its new user namespace, has no right to do itself.
@@ -347,6 +349,18 @@ impl Birth<'_> {
         }
         self.dir.write(&self.record)
     }
+}
+
+/// Gives the container what init has no right to take; the word that init waits for then.
+fn set_up(plan: &init::Plan, devices: Option<&mut Moved>, init: &Child) -> Result<Option<FromParent>> {
+    if !plan.is_set_up_by_parent() {
+        return Ok(None);
+    }
+    if let Some(moved) = devices {
+        plan.namespaces.devices.iter().try_for_each(|device| moved.take(device))?;
+    }
+    let left = if plan.sysctls_by_parent { write_sysctls(&plan.process.security, init)? } else { Vec::new() };
+    Ok(Some(FromParent::SetUp(left)))
 }
 
 /// In init's namespaces but the user namespace: with our rights. Those that are left to init.

@@ -11,7 +11,7 @@ use super::Host;
 use super::freeze::live_record;
 use super::state::StateDir;
 use crate::error::{Error, Result};
-use crate::{log, spec};
+use crate::{cgroups, log, spec};
 
 /// Sets `changes`; what they do not mention stays as it is. All of them, or none.
 ///
@@ -38,7 +38,8 @@ pub fn update(host: &Host, id: &str, mut changes: LinuxResources) -> Result<()> 
         wanted.set_cpu(merged.cpu().clone());
     }
     let mut warnings = Vec::new();
-    let result = record.cgroup.update(&wanted, &mut warnings);
+    let update = cgroups::Update { changes: &wanted, before: &config.resources };
+    let result = record.cgroup.update(&update, &mut warnings);
     warnings.iter().for_each(|warning| log::warning(warning));
     result?;
     // A later update merges with what is in force now.

@@ -195,12 +195,7 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     }
 
-    // Before the cgroup namespace is made: the cgroup we are in then is the root that it shows.
     newborn.tasks.iter().try_for_each(TasksFile::join)?;
-    if newborn.placed_by_parent {
-        newborn.expect(FromParent::Placed)?;
-    }
-    plan.namespaces.unshare_cgroup()?;
     set_up_namespaces(plan)?;
 
     // First: a sysctl may be about a device that the parent moves here.
@@ -211,7 +206,15 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     plan.process.security.write_sysctls(&procfs, left.filter(|_| plan.sysctls_by_parent).as_deref())?;
     let agent = introduction(newborn, &procfs)?;
 
-    let root = plan.rootfs.build()?;
+    let mut root = plan.rootfs.begin()?;
+    // As late as can be, because systemd takes its time. From here on there are the container's cgroup
+    // and its limits, which hooks must find, and files that the image chooses.
+    if newborn.placed_by_parent {
+        newborn.expect(FromParent::Placed)?;
+    }
+    // Now that we are in our cgroup: it is the root that the namespace shows.
+    plan.namespaces.unshare_cgroup()?;
+    plan.rootfs.finish(&mut root)?;
     let terminal = match plan.process.terminal {
         Some(terminal) => Some(open_terminal(newborn, &root, terminal)?),
         None => None,

@@ -4,8 +4,8 @@
 //! ```text
 //!  parent                                    init
 //!    │ ──────── IdsMapped ───────────────────► │   only with a new user namespace
-//!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup
 //!    │ ──────── SetUp ───────────────────────► │   only when init cannot do all of it
+//!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup: init mounts meanwhile
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal

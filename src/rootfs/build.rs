@@ -22,32 +22,49 @@ pub struct Root {
     /// Mounts that become read-only once nothing more is made in them. Our own descriptors, not
     /// paths: the container's processes cannot redirect them (CVE-2026-115521).
     pub(super) readonly_later: Vec<OwnedFd>,
+    /// The process's own, until the root is built.
+    umask: Mode,
+}
+
+impl Root {
+    /// Modes of what is made in it are meant as they are written: the umask is none until
+    /// [`Root::restore_umask`].
+    pub(super) fn new(root: OwnedFd) -> Self {
+        Self { root, readonly_later: Vec::new(), umask: umask(Mode::empty()) }
+    }
+
+    /// Gives the process its own umask again.
+    pub(super) fn restore_umask(&self) {
+        umask(self.umask);
+    }
 }
 
 impl Plan {
-    /// Builds the root filesystem: propagation, the rootfs as a mount of its own, all mounts in the
-    /// spec's order, devices and links in `/dev`, the process's working directory.
+    /// Begins the root filesystem: propagation, the rootfs as a mount of its own, and the mounts in the
+    /// spec's order up to the first that shows the container's cgroup. [`Plan::finish`] goes on, and may
+    /// wait until the caller is in that cgroup.
     ///
-    /// Runs in the child, in its mount namespace, with the host's root. Afterwards the working
-    /// directory is the container's root, where createContainer hooks run.
-    pub fn build(&self) -> Result<Root> {
-        // Modes of what is made are meant as they are written.
-        let old = umask(Mode::empty());
-        let root = self.assemble();
-        umask(old);
-        root.with_context(|| format!("rootfs {}", self.rootfs.display()))
+    /// Runs in the child, in its mount namespace, with the host's root.
+    pub fn begin(&self) -> Result<Root> {
+        let begin = || {
+            let mut root = Root::new(self.open_rootfs()?);
+            root.take(&self.steps[..self.first_cgroup_step()])?;
+            Ok(root)
+        };
+        begin().with_context(|| self.name())
     }
 
-    fn assemble(&self) -> Result<Root> {
-        let mut root = Root { root: self.open_rootfs()?, readonly_later: Vec::new() };
-        for step in &self.steps {
-            match step {
-                Step::Mount(mount) => root.attach(mount)?,
-                Step::Symlink { path, target } => {
-                    root.symlink(path, target).with_context(|| format!("link {}", path.display()))?;
-                }
-            }
-        }
+    /// Completes the root filesystem: the other mounts, devices and links in `/dev`, the process's
+    /// working directory. Afterwards the caller's working directory is the container's root, where
+    /// createContainer hooks run.
+    pub fn finish(&self, root: &mut Root) -> Result<()> {
+        self.complete(root).with_context(|| self.name())?;
+        root.restore_umask();
+        Ok(())
+    }
+
+    fn complete(&self, root: &mut Root) -> Result<()> {
+        root.take(&self.steps[self.first_cgroup_step()..])?;
         if let Some(nodes) = &self.devices {
             root.fill_dev(nodes, self.user_namespace)?;
         }
@@ -56,8 +73,15 @@ impl Plan {
             inroot::find_or_make(root.fd(), cwd, Symlinks::Follow, || Ok(Missing::Directory))
                 .with_context(|| format!("process.cwd {}", cwd.display()))?;
         }
-        fchdir(&root.root).call(|| "fchdir(rootfs)".into())?;
-        Ok(root)
+        fchdir(&root.root).call(|| "fchdir(rootfs)".into())
+    }
+
+    fn name(&self) -> String {
+        format!("rootfs {}", self.rootfs.display())
+    }
+
+    fn first_cgroup_step(&self) -> usize {
+        self.steps.iter().position(Step::shows_cgroup).unwrap_or(self.steps.len())
     }
 
     /// The rootfs as a mount of its own, because pivot_root(2) wants one and attributes of the root
@@ -115,6 +139,15 @@ fn make_private_mount_of(rootfs: &Path) -> Result<()> {
 }
 
 impl Root {
+    fn take(&mut self, steps: &[Step]) -> Result<()> {
+        steps.iter().try_for_each(|step| match step {
+            Step::Mount(mount) => self.attach(mount),
+            Step::Symlink { path, target } => {
+                self.symlink(path, target).with_context(|| format!("link {}", path.display()))
+            }
+        })
+    }
+
     /// The root directory (O_PATH).
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
-use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::attach::seal;
 use super::build::{Root, cut_off};
@@ -192,15 +192,17 @@ impl Plan {
     pub fn make_mount_points(&self) -> Result<()> {
         self.refuse_idmapped()?;
         cut_off(libc::MS_SLAVE)?;
-        let old = umask(Mode::empty());
-        let made = self.make_all_mount_points();
-        umask(old);
+        let root = open(&self.rootfs, DIRECTORY, Mode::empty()).call(|| "open(rootfs)".into());
+        let made = root.and_then(|root| {
+            let root = Root::new(root);
+            let made = self.make_all_mount_points(&root);
+            root.restore_umask();
+            made
+        });
         made.with_context(|| format!("rootfs {}", self.rootfs.display()))
     }
 
-    fn make_all_mount_points(&self) -> Result<()> {
-        let root = open(&self.rootfs, DIRECTORY, Mode::empty()).call(|| "open(rootfs)".into())?;
-        let root = Root { root, readonly_later: Vec::new() };
+    fn make_all_mount_points(&self, root: &Root) -> Result<()> {
         for mount in self.mounts() {
             // What is in a file system of the container's own comes with its image.
             let inside_another = |other: &Mount| {

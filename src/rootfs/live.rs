@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::fchdir;
 
 use super::attach::seal;
@@ -47,14 +46,12 @@ impl Plan {
     /// # Errors
     /// The kernel's. What was mounted before the one that failed stays.
     pub fn mount_into(&self, root: OwnedFd) -> Result<()> {
-        let mut root = Root { root, readonly_later: Vec::new() };
-        // Modes of what is made are meant as they are written.
-        let old = umask(Mode::empty());
+        let mut root = Root::new(root);
         let mounted = self.steps.iter().try_for_each(|step| match step {
             Step::Mount(mount) => root.attach(mount),
             Step::Symlink { .. } => Ok(()),
         });
-        umask(old);
+        root.restore_umask();
         mounted?;
         let mut late = root.readonly_later.iter();
         late.try_for_each(|tree| seal(tree.as_fd()).call(|| "mount_setattr(a new mount, RDONLY)".into()))

@@ -1,5 +1,5 @@
 //! The container's root filesystem: what it consists of ([`plan`], pure) and how it is put together
-//! ([`Plan::open_sources`] in the parent, [`Plan::build`] and [`Root::enter`] in the child).
+//! ([`Plan::open_sources`] in the parent, [`Plan::begin`], [`Plan::finish`] and [`Root::enter`] in the child).
 //!
 //! Attacker model: the image's content, and volumes that a running container changes while we build
 //! another one, are hostile; the host's own paths and config.json are trusted. So a destination is

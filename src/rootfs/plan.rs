@@ -74,6 +74,21 @@ pub(super) enum Step {
     },
 }
 
+impl Step {
+    /// Whether it needs the container's cgroup to be there, and the caller in it.
+    pub fn shows_cgroup(&self) -> bool {
+        match self {
+            Self::Mount(mount) => match &mount.what {
+                What::Bind(bind) => bind.by_child,
+                What::Filesystem(filesystem) => {
+                    matches!(filesystem.fstype.to_bytes(), b"cgroup" | b"cgroup2")
+                }
+            },
+            Self::Symlink { .. } => false,
+        }
+    }
+}
+
 /// One mount.
 #[derive(Debug)]
 pub(super) struct Mount {

@@ -6,8 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::super::caller::ordinary_user;
-use super::message::{Body, Call, Message, length, method_call};
+use super::message::{Body, Call, Message, Value, length, method_call};
 use crate::error::{self, Code, Error, Result};
 
 const MANAGER: &str = "org.freedesktop.systemd1";
@@ -16,6 +18,10 @@ const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
 /// How long systemd may take for one call or job. Its own default for starting a unit is 90 s.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long systemd may be away. When it executes itself anew (an upgrade does that) it closes all
+/// connections and is back within moments.
+pub(super) const ABSENCE: Duration = Duration::from_secs(5);
 
 /// systemd's answer to a call that it refuses.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) struct Refusal {
 }
 
 /// A call's outcome that the caller may want to look at: systemd's refusals are not yet errors.
-pub(super) type Answer = std::result::Result<Vec<String>, Refusal>;
+pub(super) type Answer<T = Vec<String>> = std::result::Result<T, Refusal>;
 
 pub(super) struct Bus {
     stream: UnixStream,
@@ -35,6 +41,29 @@ pub(super) struct Bus {
     direct: bool,
     /// Signals that came while we waited for a reply.
     signals: VecDeque<Message>,
+}
+
+/// Calls that may be made twice: `talk` begins anew with another connection when systemd goes away.
+pub(super) fn ask<T>(user: bool, mut talk: impl FnMut(&mut Bus) -> Result<T>) -> Result<T> {
+    while_away(|| talk(&mut Bus::connect(user)?))
+}
+
+/// Tries again for as long as systemd is away.
+pub(super) fn while_away<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + ABSENCE;
+    loop {
+        match attempt() {
+            Err(error) if is_away(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What a connection that systemd has closed, or does not take now, fails with.
+pub(super) fn is_away(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNREFUSED))
 }
 
 impl Bus {
@@ -107,7 +136,25 @@ impl Bus {
         self.call(&Call { destination, path: MANAGER_PATH, interface: MANAGER_INTERFACE, member }, body)
     }
 
+    /// The value of a scope's property.
+    pub fn unit_property(&mut self, unit: &str, name: &str) -> Result<Answer<Value>> {
+        let destination = (!self.direct).then_some(MANAGER);
+        let path = unit_path(unit);
+        let interface = "org.freedesktop.DBus.Properties";
+        let call = Call { destination, path: &path, interface, member: "Get" };
+        let body = Body::default().string("org.freedesktop.systemd1.Scope").string(name);
+        match self.exchange(&call, &body)? {
+            Ok(Message { value: Some(value), .. }) => Ok(Ok(value)),
+            Ok(_) => Err(Error::new(Code::Unsupported, format!("{unit}: {name} has no value that we know"))),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
     fn call(&mut self, call: &Call<'_>, body: &Body) -> Result<Answer> {
+        Ok(self.exchange(call, body)?.map(|reply| reply.arguments))
+    }
+
+    fn exchange(&mut self, call: &Call<'_>, body: &Body) -> Result<Answer<Message>> {
         self.serial += 1;
         let serial = self.serial;
         self.send(&method_call(serial, call, body))?;
@@ -115,7 +162,7 @@ impl Bus {
         loop {
             let message = self.next(deadline).map_err(|e| e.context(format!("call {}", call.member)))?;
             match message.kind {
-                2 if message.reply_to == serial => return Ok(Ok(message.arguments)),
+                2 if message.reply_to == serial => return Ok(Ok(message)),
                 3 if message.reply_to == serial => {
                     let text = message.arguments.into_iter().next().unwrap_or_default();
                     return Ok(Err(Refusal { name: message.error, text }));
@@ -168,7 +215,8 @@ impl Bus {
                 Error::new(Code::Unsupported, "systemd does not answer").remedy("see systemctl list-jobs")
             }
             std::io::ErrorKind::UnexpectedEof => {
-                Error::new(Code::Unsupported, "systemd closed the connection").remedy("try again")
+                Error::syscall("read from systemd, which has closed the connection", Errno::ECONNRESET)
+                    .remedy("try again")
             }
             _ => io("read from systemd", &e),
         })
@@ -177,14 +225,33 @@ impl Bus {
 
 fn io(call: &str, error: &std::io::Error) -> Error {
     match error.raw_os_error() {
-        Some(errno) => Error::syscall(call, nix::errno::Errno::from_raw(errno)),
+        Some(errno) => Error::syscall(call, Errno::from_raw(errno)),
         None => Error::new(Code::Kernel, format!("{call}: {error}")),
     }
 }
 
 /// A refusal that is an error.
 pub(super) fn refused(member: &str, refusal: &Refusal) -> error::Error {
+    // The bus daemon's words for a peer that has gone while it was asked.
+    if refusal.name.ends_with(".DBus.Error.NoReply") || refusal.name.ends_with(".DBus.Error.Disconnected") {
+        return Error::syscall(format!("call {member} ({})", refusal.text), Errno::ECONNRESET);
+    }
     Error::new(Code::Unsupported, format!("systemd refuses {member}: {} ({})", refusal.text, refusal.name))
+}
+
+/// The object of a unit: its name, with all but ASCII letters and digits as `_` and two hex digits
+/// (systemd: bus_label_escape).
+fn unit_path(unit: &str) -> String {
+    let escaped: String = unit
+        .bytes()
+        .enumerate()
+        .map(|(at, byte)| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
+            b'0'..=b'9' if at > 0 => char::from(byte).to_string(),
+            _ => format!("_{byte:02x}"),
+        })
+        .collect();
+    format!("{MANAGER_PATH}/unit/{escaped}")
 }
 
 /// systemd's own socket, and the bus's.
@@ -200,4 +267,14 @@ fn sockets(user: bool) -> Result<(PathBuf, PathBuf)> {
     let named = address.strip_prefix("unix:path=").and_then(|rest| rest.split([',', ';']).next());
     let bus = named.map_or_else(|| runtime.join("bus"), PathBuf::from);
     Ok((runtime.join("systemd/private"), bus))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_have_paths() {
+        assert_eq!(unit_path("1a-b.scope"), "/org/freedesktop/systemd1/unit/_31a_2db_2escope");
+    }
 }

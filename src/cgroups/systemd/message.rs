@@ -199,6 +199,8 @@ pub(super) struct Message {
     pub error: String,
     /// The strings, object paths and numbers that the body starts with; numbers are in decimal.
     pub arguments: Vec<String>,
+    /// The variant that the body is, if it is one of a type that [`Value`] has.
+    pub value: Option<Value>,
 }
 
 /// The whole length of a message, from its first 16 bytes; [`None`] for what is no D-Bus message or
@@ -237,6 +239,9 @@ impl Message {
             }
         }
         reader.at = end.next_multiple_of(8);
+        if signature == "v" {
+            message.value = reader.variant();
+        }
         for kind in signature.bytes() {
             match kind {
                 b's' | b'o' => message.arguments.push(reader.string()?),
@@ -275,6 +280,39 @@ impl<'a> Reader<'a> {
         let bytes = self.bytes.get(self.at..self.at.checked_add(4)?)?.try_into().ok()?;
         self.at += 4;
         Some(if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.at = self.at.next_multiple_of(8);
+        let bytes = self.bytes.get(self.at..self.at.checked_add(8)?)?.try_into().ok()?;
+        self.at += 8;
+        Some(if self.little { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) })
+    }
+
+    fn array<T>(&mut self, alignment: usize, element: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        self.at = self.at.next_multiple_of(alignment);
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len())?;
+        let mut list = Vec::new();
+        while self.at < end {
+            list.push(element(self)?);
+        }
+        Some(list)
+    }
+
+    /// [`None`] also for types that no property of a scope's resources has.
+    fn variant(&mut self) -> Option<Value> {
+        Some(match self.signature()?.as_str() {
+            "s" => Value::String(self.string()?),
+            "b" => Value::Bool(self.u32()? != 0),
+            "t" => Value::U64(self.u64()?),
+            "ay" => Value::Bytes(self.array(1, Self::byte)?),
+            "a(ss)" => Value::Pairs(self.array(8, |reader| {
+                reader.at = reader.at.next_multiple_of(8);
+                Some((reader.string()?, reader.string()?))
+            })?),
+            _ => return None,
+        })
     }
 
     fn text(&mut self, length: usize) -> Option<String> {
@@ -342,6 +380,24 @@ mod tests {
         assert_eq!(&body.bytes[8..28], &expected[8..28]);
         assert_eq!(&body.bytes[32..56], &expected[32..56]);
         assert_eq!(&body.bytes[body.bytes.len() - 8..], &[0xff; 8]);
+    }
+
+    #[test]
+    fn values_can_be_read_back() {
+        let pairs = vec![("char-pts".to_owned(), "rwm".to_owned()), ("/dev/null".to_owned(), "r".to_owned())];
+        for value in [
+            Value::String("strict".into()),
+            Value::Bool(true),
+            Value::U64(u64::MAX - 1),
+            Value::Bytes(vec![7, 0, 2]),
+            Value::Pairs(pairs),
+            Value::Pairs(Vec::new()),
+        ] {
+            let mut body = Body { signature: "v".into(), ..Body::default() };
+            put_variant(&mut body.bytes, &value);
+            let call = Call { destination: None, path: "/a", interface: "i", member: "M" };
+            assert_eq!(Message::parse(&method_call(7, &call, &body)).unwrap().value, Some(value));
+        }
     }
 
     #[test]

@@ -4,24 +4,25 @@
 //! Plan::create   v1: the directories of hierarchies that systemd does not manage
 //! clone3         init is born in our cgroup, goes on with its mounts
 //! Plan::begin    StartTransientUnit with init's pid; does not wait
-//!                … hooks, mounts …
+//!                … id maps, mounts …
 //! Start::finish  waits for the job; then limits and device filter in the scope's directories
 //! ```
 //!
 //! Until [`Start::finish`] has returned, init is without limits and must run nothing of the
-//! container's; a cgroup namespace is to be unshared only after it.
+//! container's: no hook, no program. A cgroup namespace is to be unshared only after it.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::create::Cgroup;
+use super::controllers;
+use super::create::{Cgroup, open_root};
 use super::plan::{Driver, Plan};
 use super::record::{Directory, Record, Version};
 use super::write::write_at;
-use crate::error::{Code, Error, Result};
+use crate::error::{Call, Code, Context, Error, Result};
 use bus::{Bus, Refusal, refused};
-use message::{Body, Property};
+use message::{Body, Property, Value};
 pub(super) use unit::{Unit, user_manager};
 
 mod bus;
@@ -52,8 +53,8 @@ pub(super) struct Scope {
 /// A scope that systemd is making.
 pub struct Start<'a> {
     plan: &'a Plan,
-    bus: Bus,
-    job: String,
+    /// [`None`] when systemd went away after it had taken the job.
+    job: Option<(Bus, String)>,
     pid: u32,
 }
 
@@ -78,10 +79,20 @@ impl Plan {
     pub fn begin(&self, pid: nix::unistd::Pid) -> Result<Option<Start<'_>>> {
         let Some(scope) = &self.scope else { return Ok(None) };
         let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
-        let mut bus = Bus::connect(scope.unit.user)?;
+        let mut asked = false;
+        let job = bus::while_away(|| {
+            let mut bus = Bus::connect(scope.unit.user)?;
+            match scope.start(&mut bus, self.record.version, pid) {
+                // It went away between taking the job and saying so.
+                Err(error) if asked && error.code() == Code::Exists => Ok(None),
+                answer => {
+                    asked = true;
+                    Ok(Some((bus, answer?)))
+                }
+            }
+        });
         let intent = || format!("start {} in {}", scope.unit.name, scope.unit.slice);
-        let job = scope.start(&mut bus, self.record.version, pid).map_err(|error| error.context(intent()))?;
-        Ok(Some(Start { plan: self, bus, job, pid }))
+        Ok(Some(Start { plan: self, job: job.with_context(intent)?, pid }))
     }
 }
 
@@ -137,12 +148,7 @@ impl Start<'_> {
     /// # Errors
     /// The job fails; the kernel refuses a value. The scope is left for [`Record::remove`].
     pub fn finish(mut self) -> Result<Cgroup> {
-        let result = self.bus.job_result(&self.job, None)?;
-        if result != "done" {
-            let name = self.plan.scope.as_ref().map_or("the scope", |scope| scope.unit.name.as_str());
-            return Err(Error::new(Code::Unsupported, format!("systemd's job for {name} ended as {result}"))
-                .remedy(format!("see systemctl status {name}")));
-        }
+        self.await_job()?;
         let record = &self.plan.record;
         for directory in record.directories.iter().filter(|directory| manages(directory)) {
             let path = directory.host_path();
@@ -163,6 +169,13 @@ impl Start<'_> {
                     return Err(Error::new(Code::State, what).remedy("has init died? see the log"));
                 }
             };
+            if directory.is_unified() && record.version == Version::V2 {
+                // systemd hands down the controllers that it has properties for; huge pages and RDMA it
+                // does not know.
+                let root = open_root(&directory.mountpoint)?;
+                let wanted = self.plan.writes.iter().chain(&self.plan.late);
+                controllers::enable(root.as_fd(), directory, wanted)?;
+            }
             self.plan.limit(directory, fd.as_fd(), &path)?;
         }
         let mut cgroup = record.open()?;
@@ -171,24 +184,89 @@ impl Start<'_> {
     }
 }
 
+impl Start<'_> {
+    fn await_job(&mut self) -> Result<()> {
+        let name = self.plan.scope.as_ref().map_or("the scope", |scope| scope.unit.name.as_str());
+        let result = match &mut self.job {
+            Some((bus, job)) => bus.job_result(job, None),
+            None => return self.await_placement(name),
+        };
+        match result {
+            // After it has executed itself anew it goes on with its jobs, and tells nobody.
+            Err(error) if bus::is_away(&error) => self.await_placement(name),
+            Err(error) => Err(error),
+            Ok(result) if result == "done" => Ok(()),
+            Ok(result) => {
+                Err(Error::new(Code::Unsupported, format!("systemd's job for {name} ended as {result}"))
+                    .remedy(format!("see systemctl status {name}")))
+            }
+        }
+    }
+
+    /// Without a word of systemd: its last step is to put init into the scope.
+    fn await_placement(&self, name: &str) -> Result<()> {
+        let path = format!("/proc/{}/cgroup", self.pid);
+        let deadline = Instant::now() + bus::ABSENCE;
+        loop {
+            let table = std::fs::read_to_string(&path).call(|| format!("read({path})"))?;
+            if table.lines().any(|line| line.rsplit('/').next() == Some(name)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let what = format!("systemd went away and did not put the container into {name}");
+                return Err(Error::new(Code::Unsupported, what).remedy("try again"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Record {
     /// Stops the scope and forgets that it failed. What is gone already is fine.
     pub(super) fn stop_unit(&self, deadline: Instant) -> Result<()> {
         let (Driver::Systemd, Some(unit)) = (self.driver, &self.unit) else { return Ok(()) };
-        let mut bus = Bus::connect(unit.user)?;
-        let body = Body::default().string(&unit.name).string("replace");
-        match bus.manager("StopUnit", &body)? {
-            Ok(arguments) => {
-                // The result does not matter: what counts is whether the directories can be removed.
-                if let Some(job) = arguments.first() {
-                    let patience = deadline.max(Instant::now() + Duration::from_secs(1));
-                    bus.job_result(job, Some(patience))?;
+        bus::ask(unit.user, |bus| {
+            let body = Body::default().string(&unit.name).string("replace");
+            match bus.manager("StopUnit", &body)? {
+                Ok(arguments) => {
+                    // The result does not matter: what counts is whether the directories can be removed.
+                    if let Some(job) = arguments.first() {
+                        let patience = deadline.max(Instant::now() + Duration::from_secs(1));
+                        bus.job_result(job, Some(patience))?;
+                    }
+                }
+                Err(refusal) if refusal.name.ends_with(".NoSuchUnit") => {}
+                Err(refusal) => return Err(refused("StopUnit", &refusal)),
+            }
+            reset_failed(bus, &unit.name)
+        })
+    }
+
+    /// What systemd has now for these properties, as it is to be told again to go back. One that it
+    /// does not know is left out.
+    pub(super) fn unit_values(&self, properties: &[Property]) -> Result<Vec<Property>> {
+        let (Driver::Systemd, Some(unit)) = (self.driver, &self.unit) else { return Ok(Vec::new()) };
+        if properties.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut names: Vec<&str> = properties.iter().map(|(name, _)| name.as_str()).collect();
+        names.dedup();
+        bus::ask(unit.user, |bus| {
+            let mut values = Vec::with_capacity(names.len());
+            for name in &names {
+                match bus.unit_property(&unit.name, name)? {
+                    // systemd shows the last device first.
+                    Ok(Value::Pairs(mut list)) => {
+                        list.reverse();
+                        values.extend(properties::replacing(name, Value::Pairs(list)));
+                    }
+                    Ok(value) => values.extend(properties::replacing(name, value)),
+                    Err(refusal) if is_unknown_property(&refusal) => {}
+                    Err(refusal) => return Err(refused(&format!("Get({name})"), &refusal)),
                 }
             }
-            Err(refusal) if refusal.name.ends_with(".NoSuchUnit") => {}
-            Err(refusal) => return Err(refused("StopUnit", &refusal)),
-        }
-        reset_failed(&mut bus, &unit.name)
+            Ok(values)
+        })
     }
 
     /// Tells systemd the new limits. Nothing to do with another driver.
@@ -197,7 +275,6 @@ impl Record {
         if properties.is_empty() {
             return Ok(());
         }
-        let mut bus = Bus::connect(unit.user)?;
         let set = |bus: &mut Bus, properties: &[Property]| {
             // Runtime only: a container does not outlive the boot.
             bus.manager(
@@ -205,13 +282,15 @@ impl Record {
                 &Body::default().string(&unit.name).bool(true).properties(properties),
             )
         };
-        let mut answer = set(&mut bus, properties)?;
-        if answer.as_ref().is_err_and(is_unknown_property) {
-            let older: Vec<Property> =
-                properties.iter().filter(|(name, _)| !NEWER.contains(&name.as_str())).cloned().collect();
-            answer = set(&mut bus, &older)?;
-        }
-        answer.map(drop).map_err(|refusal| refused("SetUnitProperties", &refusal))
+        bus::ask(unit.user, |bus| {
+            let mut answer = set(bus, properties)?;
+            if answer.as_ref().is_err_and(is_unknown_property) {
+                let older: Vec<Property> =
+                    properties.iter().filter(|(name, _)| !NEWER.contains(&name.as_str())).cloned().collect();
+                answer = set(bus, &older)?;
+            }
+            answer.map(drop).map_err(|refusal| refused("SetUnitProperties", &refusal))
+        })
     }
 }
 

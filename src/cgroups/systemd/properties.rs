@@ -97,7 +97,49 @@ pub(in crate::cgroups) fn limits(resources: &LinuxResources, version: Version) -
             set("BlockIOWeight", Value::U64(weight.into()))
         }
     }
+    for (file, value) in resources.unified().iter().flatten().filter(|_| v2) {
+        let mirrored = unified(file, value)?;
+        properties.retain(|(name, _)| mirrored.iter().all(|(other, _)| other != name));
+        properties.extend(mirrored);
+    }
     Ok(properties)
+}
+
+/// A file of linux.resources.unified in systemd's words, if it has any (the same as runc's). Like the
+/// file itself, which is written last, it takes the place of what another field says.
+fn unified(file: &str, value: &str) -> Result<Vec<Property>> {
+    let invalid =
+        || Error::invalid(format!("linux.resources.unified[{file:?}]: {value:?} is no value of it"));
+    let number = |text: &str| match text {
+        "max" => Ok(u64::MAX),
+        digits => digits.parse::<u64>().map_err(|_| invalid()),
+    };
+    let property = match file {
+        "memory.max" => "MemoryMax",
+        "memory.high" => "MemoryHigh",
+        "memory.low" => "MemoryLow",
+        "memory.min" => "MemoryMin",
+        "memory.swap.max" => "MemorySwapMax",
+        "pids.max" => "TasksMax",
+        "cpu.weight" => "CPUWeight",
+        "cpuset.cpus" => return Ok(vec![("AllowedCPUs".into(), Value::Bytes(bitmask(value)?))]),
+        "cpuset.mems" => return Ok(vec![("AllowedMemoryNodes".into(), Value::Bytes(bitmask(value)?))]),
+        "cpu.max" => {
+            let (quota, period) = value.split_once(' ').unwrap_or((value, "100000"));
+            let period: u64 = period.trim().parse().ok().filter(|period| *period > 0).ok_or_else(invalid)?;
+            let quota = match number(quota)? {
+                u64::MAX => Limit::Max,
+                quota => Limit::At(quota),
+            };
+            let quota = Value::U64(quota_per_second(quota, period));
+            let period = Value::U64(period);
+            return Ok(vec![("CPUQuotaPerSecUSec".into(), quota), ("CPUQuotaPeriodUSec".into(), period)]);
+        }
+        _ => return Ok(Vec::new()),
+    };
+    // systemd takes no limit of no process; the file gets it.
+    let least = u64::from(property == "TasksMax");
+    Ok(vec![(property.into(), Value::U64(number(value)?.max(least)))])
 }
 
 /// Microseconds of processor time per second. systemd keeps whole percents, so what is in between is
@@ -141,10 +183,9 @@ fn bitmask(list: &str) -> Result<Vec<u8>> {
 /// only adds to ours, so that none is as good.
 pub(in crate::cgroups) fn devices(rules: &Rules, version: Version, groups: &str) -> Result<Vec<Property>> {
     let policy = |policy: &str, list| {
-        vec![
-            ("DevicePolicy".to_owned(), Value::String(policy.into())),
-            ("DeviceAllow".to_owned(), Value::Pairs(list)),
-        ]
+        let mut properties = vec![("DevicePolicy".to_owned(), Value::String(policy.into()))];
+        properties.extend(replacing("DeviceAllow", Value::Pairs(list)));
+        properties
     };
     match rules.list().and_then(|list| list.for_systemd(groups)) {
         Ok(Some(allowed)) => Ok(policy("strict", allowed)),
@@ -152,6 +193,16 @@ pub(in crate::cgroups) fn devices(rules: &Rules, version: Version, groups: &str)
         Err(_) if version == Version::V2 => Ok(policy("auto", Vec::new())),
         Err(error) => Err(error),
     }
+}
+
+/// A property that takes the place of its old value. systemd adds a list of devices to the one that it
+/// has, unless an empty one comes before.
+pub(in crate::cgroups) fn replacing(name: &str, value: Value) -> Vec<Property> {
+    let empty = match &value {
+        Value::Pairs(list) if !list.is_empty() => Some((name.to_owned(), Value::Pairs(Vec::new()))),
+        _ => None,
+    };
+    empty.into_iter().chain([(name.to_owned(), value)]).collect()
 }
 
 /// An `org.systemd.property.NAME` annotation; its value is in GVariant's text form, as in runc and
@@ -241,6 +292,27 @@ mod tests {
     }
 
     #[test]
+    fn files_of_cgroup_v2_are_properties_too() {
+        let json = r#"{"memory":{"limit":67108864},"unified":{"memory.max":"max","memory.high":"1048576",
+            "pids.max":"0","cpu.max":"50000 200000","cpuset.cpus":"0,3","memory.oom.group":"1"}}"#;
+        let mut properties = limits_of(json, Version::V2);
+        properties.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let expected = [
+            ("AllowedCPUs", Value::Bytes(vec![9])),
+            ("CPUQuotaPerSecUSec", Value::U64(250_000)),
+            ("CPUQuotaPeriodUSec", Value::U64(200_000)),
+            ("MemoryHigh", Value::U64(1_048_576)),
+            ("MemoryMax", Value::U64(u64::MAX)),
+            ("TasksMax", Value::U64(1)),
+        ];
+        let expected: Vec<_> = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        assert_eq!(properties, expected);
+        for (file, value) in [("memory.max", "much"), ("cpu.max", "1 0"), ("cpuset.cpus", "x")] {
+            unified(file, value).expect_err(file);
+        }
+    }
+
+    #[test]
     fn quotas_are_rounded_up_to_whole_percents() {
         assert_eq!(quota_per_second(Limit::At(33_333), 100_000), 340_000);
         assert_eq!(quota_per_second(Limit::Max, 100_000), u64::MAX);
@@ -252,7 +324,8 @@ mod tests {
         let properties =
             devices(&rules, Version::V1, "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n")
                 .unwrap();
-        let Value::Pairs(list) = &properties[1].1 else { panic!("{properties:?}") };
+        let Value::Pairs(list) = &properties[2].1 else { panic!("{properties:?}") };
+        assert_eq!(properties[1].1, Value::Pairs(Vec::new()), "what was allowed before");
         for (device, access) in
             [("char-*", "m"), ("block-*", "m"), ("/dev/char/1:3", "rwm"), ("char-pts", "rwm")]
         {

@@ -54,6 +54,8 @@ complete -c berth -n "__fish_berth_needs_command" -f -a "resume" -d 'Let the pro
 complete -c berth -n "__fish_berth_needs_command" -f -a "ps" -d 'Print the processes of a container'
 complete -c berth -n "__fish_berth_needs_command" -f -a "update" -d 'Change the limits of a container'
 complete -c berth -n "__fish_berth_needs_command" -f -a "events" -d 'Print what a container uses, and when it runs out of memory'
+complete -c berth -n "__fish_berth_needs_command" -f -a "checkpoint" -d 'Write the processes of a container to an image'
+complete -c berth -n "__fish_berth_needs_command" -f -a "restore" -d 'Make a container from an image'
 complete -c berth -n "__fish_berth_needs_command" -f -a "mounts" -d 'Change what is mounted in a container'
 complete -c berth -n "__fish_berth_needs_command" -f -a "spec" -d 'Write a config.json to start from'
 complete -c berth -n "__fish_berth_needs_command" -f -a "features" -d 'Print what berth can do as JSON'
@@ -136,6 +138,53 @@ complete -c berth -n "__fish_berth_using_subcommand update" -s h -l help -d 'Pri
 complete -c berth -n "__fish_berth_using_subcommand events" -l interval -d 'Time between two statistics: 500ms, 5s, 1m30s' -r
 complete -c berth -n "__fish_berth_using_subcommand events" -l stats -d 'Print the statistics once and exit'
 complete -c berth -n "__fish_berth_using_subcommand events" -s h -l help -d 'Print help'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l image-path -d 'Directory of the image [default: checkpoint]' -r -F
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l work-path -d 'Directory of CRIU\'s log and work files [default: that of the image]' -r -F
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l manage-cgroups-mode -d 'How CRIU treats the cgroups' -r -f -a "soft\t'Restore the properties of cgroups that CRIU made'
+full\t'Restore all cgroups and their properties'
+strict\t'As full, and fail when one exists'
+ignore\t'Leave cgroups alone'"
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l empty-ns -d 'Create a namespace of this type without restoring what is in it; "network" always is' -r
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l parent-path -d 'Directory of the previous image, for a chain of pre-dumps; relative to --image-path' -r -F
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l status-fd -d 'Descriptor that gets a NUL byte once lazy pages are served' -r
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l page-server -d 'ADDRESS:PORT of the page server' -r
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l tcp-established -d 'Allow established TCP connections'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l tcp-close -d 'Restore TCP connections as closed'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l ext-unix-sk -d 'Allow unix sockets whose peer is outside'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l shell-job -d 'Allow jobs of a shell'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l file-locks -d 'Handle file locks'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l auto-dedup -d 'Remove duplicates in the memory images'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l lazy-pages -d 'Copy memory on demand through userfaultfd'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l leave-running -d 'Leave the container running'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'Lose TCP connections that are just being made'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l link-remap -d 'Link files that were unlinked while open'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -l pre-dump -d 'Dump memory only and leave the container running'
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -s h -l help -d 'Print help'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l image-path -d 'Directory of the image [default: checkpoint]' -r -F
+complete -c berth -n "__fish_berth_using_subcommand restore" -l work-path -d 'Directory of CRIU\'s log and work files [default: that of the image]' -r -F
+complete -c berth -n "__fish_berth_using_subcommand restore" -l manage-cgroups-mode -d 'How CRIU treats the cgroups' -r -f -a "soft\t'Restore the properties of cgroups that CRIU made'
+full\t'Restore all cgroups and their properties'
+strict\t'As full, and fail when one exists'
+ignore\t'Leave cgroups alone'"
+complete -c berth -n "__fish_berth_using_subcommand restore" -l empty-ns -d 'Create a namespace of this type without restoring what is in it; "network" always is' -r
+complete -c berth -n "__fish_berth_using_subcommand restore" -s b -l bundle -d 'Directory with config.json' -r -F
+complete -c berth -n "__fish_berth_using_subcommand restore" -l console-socket -d 'Unix socket that receives the descriptor of the terminal\'s master' -r -F
+complete -c berth -n "__fish_berth_using_subcommand restore" -l pid-file -d 'File that gets the pid of the container\'s first process' -r -F
+complete -c berth -n "__fish_berth_using_subcommand restore" -l preserve-fds -d 'Give N more descriptors to the container, after stdio, for those that it had' -r
+complete -c berth -n "__fish_berth_using_subcommand restore" -l lsm-profile -d 'LSM profile to use instead of the dumped one' -r
+complete -c berth -n "__fish_berth_using_subcommand restore" -l lsm-mount-context -d 'LSM mount context to use instead of the dumped one' -r
+complete -c berth -n "__fish_berth_using_subcommand restore" -l tcp-established -d 'Allow established TCP connections'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l tcp-close -d 'Restore TCP connections as closed'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l ext-unix-sk -d 'Allow unix sockets whose peer is outside'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l shell-job -d 'Allow jobs of a shell'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l file-locks -d 'Handle file locks'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l auto-dedup -d 'Remove duplicates in the memory images'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l lazy-pages -d 'Copy memory on demand through userfaultfd'
+complete -c berth -n "__fish_berth_using_subcommand restore" -s d -l detach -d 'Return once the container is restored'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l no-subreaper -d 'Leave orphans of the container to their next reaper'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l no-pivot -d 'Has no effect: CRIU enters the rootfs in its own way'
+complete -c berth -n "__fish_berth_using_subcommand restore" -l no-new-keyring -d 'Leave the container in the caller\'s session keyring'
+complete -c berth -n "__fish_berth_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c berth -n "__fish_berth_using_subcommand mounts; and not __fish_seen_subcommand_from add remove help" -s h -l help -d 'Print help'
 complete -c berth -n "__fish_berth_using_subcommand mounts; and not __fish_seen_subcommand_from add remove help" -f -a "add" -d 'Mount what the file lists'
 complete -c berth -n "__fish_berth_using_subcommand mounts; and not __fish_seen_subcommand_from add remove help" -f -a "remove" -d 'Unmount what is at the destinations that the file lists'
@@ -160,21 +209,23 @@ complete -c berth -n "__fish_berth_using_subcommand seccomp; and __fish_seen_sub
 complete -c berth -n "__fish_berth_using_subcommand seccomp; and __fish_seen_subcommand_from help" -f -a "compile" -d 'Print the filter that a profile becomes'
 complete -c berth -n "__fish_berth_using_subcommand seccomp; and __fish_seen_subcommand_from help" -f -a "test" -d 'Print what a profile does with a system call, and because of which rule'
 complete -c berth -n "__fish_berth_using_subcommand seccomp; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "create" -d 'Create a container from a bundle; its process waits for start'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "start" -d 'Start the process of a created container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "state" -d 'Print the state of a container as JSON'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "kill" -d 'Send a signal to the first process of a container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "delete" -d 'Delete a container and all that was made for it'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "run" -d 'Create a container, start it and wait for it'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "exec" -d 'Run one more process in a container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "list" -d 'List the containers of this root'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "pause" -d 'Stop all processes of a container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "resume" -d 'Let the processes of a paused container go on'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "ps" -d 'Print the processes of a container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "update" -d 'Change the limits of a container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "events" -d 'Print what a container uses, and when it runs out of memory'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "mounts" -d 'Change what is mounted in a container'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "spec" -d 'Write a config.json to start from'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "features" -d 'Print what berth can do as JSON'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "seccomp" -d 'Print what a seccomp profile does'
-complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events mounts spec features seccomp help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "create" -d 'Create a container from a bundle; its process waits for start'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "start" -d 'Start the process of a created container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "state" -d 'Print the state of a container as JSON'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "kill" -d 'Send a signal to the first process of a container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "delete" -d 'Delete a container and all that was made for it'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "run" -d 'Create a container, start it and wait for it'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "exec" -d 'Run one more process in a container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "list" -d 'List the containers of this root'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "pause" -d 'Stop all processes of a container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "resume" -d 'Let the processes of a paused container go on'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "ps" -d 'Print the processes of a container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "update" -d 'Change the limits of a container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "events" -d 'Print what a container uses, and when it runs out of memory'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "checkpoint" -d 'Write the processes of a container to an image'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "restore" -d 'Make a container from an image'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "mounts" -d 'Change what is mounted in a container'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "spec" -d 'Write a config.json to start from'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "features" -d 'Print what berth can do as JSON'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "seccomp" -d 'Print what a seccomp profile does'
+complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

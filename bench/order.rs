@@ -87,6 +87,7 @@ fn pattern(file: &str, section: &str) -> String {
     match name.split_once('(') {
         Some((archive, member)) => format!("*{archive}:{}({section})", member.trim_end_matches(')')),
         // The start files' and assembly's.
+        None if section == ".text" && name.ends_with(".rcgu.o") => "*.rcgu.o(.text)".into(),
         None if section == ".text" => format!("*{name}(.text)"),
         None => format!("*({section})"),
     }

@@ -35,7 +35,7 @@ const EXPECTED_SKIPS: [&str; 7] = [
 pub type Files = &'static [(&'static str, &'static [Test])];
 
 const HELP: &str = "\
-integration [--layout host|cgroup2|all] [--jobs N] [--exact] [--list] [FILTER…]
+integration [--layout host|cgroup2|all] [--jobs N] [--exact] [--list] [--without WORD]… [FILTER…]
 
   BERTH                      the program under test (default: what cargo built)
   BERTH_TEST_PAYLOAD         the static payload (default: what cargo built)
@@ -51,6 +51,8 @@ struct Options {
     exact: bool,
     list: bool,
     filters: Vec<String>,
+    /// Words of names that are left out, whatever the filters say.
+    without: Vec<String>,
 }
 
 struct Job {
@@ -93,7 +95,8 @@ pub fn main(files: Files) -> ExitCode {
 
 fn parse(args: Vec<String>) -> Result<Options, String> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let mut options = Options { layout: "all".into(), jobs, exact: false, list: false, filters: Vec::new() };
+    let (filters, without) = (Vec::new(), Vec::new());
+    let mut options = Options { layout: "all".into(), jobs, exact: false, list: false, filters, without };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n"));
@@ -102,6 +105,7 @@ fn parse(args: Vec<String>) -> Result<Options, String> {
             "--jobs" | "--test-threads" => {
                 options.jobs = value()?.parse().map_err(|error| format!("{arg}: {error}\n"))?;
             }
+            "--without" => options.without.push(value()?),
             "--exact" => options.exact = true,
             "--list" => options.list = true,
             "--help" | "-h" => return Err(HELP.to_owned()),
@@ -135,7 +139,8 @@ fn select(files: Files, options: &Options) -> Vec<Job> {
                         .filters
                         .iter()
                         .any(|filter| if options.exact { *filter == name } else { name.contains(filter) });
-                if wanted {
+                let unwanted = options.without.iter().any(|word| name.contains(word));
+                if wanted && !unwanted {
                     jobs.push(Job { layout, name, alone: test.alone });
                 }
             }

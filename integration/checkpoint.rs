@@ -8,7 +8,10 @@ use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,7 +19,10 @@ tests! {
     counting_process, leave_running, paused_container, tcp_listener, established_connection, configuration_by_annotation,
     terminal, terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors,
     network_namespace_by_path, hooks, what_protects_the_host_is_there_again, limits_are_there_again,
-    volumes_with_mounts_below, containerds_command_lines, podmans_probes, lazy_pages,
+    volumes_with_mounts_below, containerds_command_lines, podmans_probes, lazy_pages, paths_of_the_caller,
+    closed_connection, connection_in_flight, socket_with_a_peer_outside, locked_file, unlinked_program,
+    modes_of_cgroups, image_that_is_used_up, page_server_is_called, orphans_come_to_restore_unless_told,
+    session_keyring, security_profile,
 }
 
 fn counting_process() {
@@ -112,6 +118,7 @@ fn established_connection() {
     case.await_more(case.count());
     case.checkpoint(&["--tcp-established"]).ok();
     let counted = case.count();
+    case.restore(&[]).fails("Connected TCP socket");
     case.restore(&["--tcp-established"]).ok();
     case.await_more(counted);
 }
@@ -209,7 +216,11 @@ fn pre_dump_chain() {
     case.image = chain.join("second");
     case.checkpoint(&["--pre-dump", "--parent-path", "../first"]).ok();
     case.image = chain.join("last");
+    let blocks = || fs::metadata(chain.join("second/pages-1.img")).expect("pages").blocks();
+    let before = blocks();
     case.checkpoint(&["--parent-path", "../second", "--auto-dedup"]).ok();
+    // What has changed again is taken out of the image before.
+    assert!(blocks() < before, "{} of {before} blocks", blocks());
     case.is_gone();
     assert_eq!(fs::read_link(case.image.join("parent")).expect("parent"), Path::new("../second"));
     let counted = case.count();
@@ -386,6 +397,11 @@ fn what_protects_the_host_is_there_again() {
     case.restore(&[]).ok();
     assert_eq!(mounts(&case), before_mounts);
     assert_eq!(probe(&case), before);
+    case.container.finish();
+    // CRIU enters the rootfs in its own way.
+    case.restore(&["--no-pivot"]).ok();
+    assert_eq!(mounts(&case), before_mounts);
+    assert_eq!(probe(&case), before);
 }
 
 fn limits_are_there_again() {
@@ -533,4 +549,286 @@ fn lazy_pages() {
     pages.wait().ok();
     case.is_gone();
     assert_eq!(restored.status(), "running");
+}
+
+/// Paths are those of the caller, and the image is where nobody says.
+fn paths_of_the_caller() {
+    let mut case = Case::counting();
+    case.up();
+    let above = directory();
+    let bundle = case.container.bundle.path.strip_prefix(&above).expect("a bundle of ours").to_path_buf();
+    let here = |verb: &str, flags: &[&str]| {
+        let mut command = program::berth(&[verb]);
+        command.args(flags).arg(&case.container.id).env("PATH", path()).current_dir(&above);
+        command.done()
+    };
+    here("checkpoint", &["--leave-running"]).ok();
+    assert!(above.join("checkpoint/inventory.img").exists());
+    here("checkpoint", &["--image-path", "images/one", "--work-path", "work"]).ok();
+    assert!(above.join("images/one/inventory.img").exists() && above.join("work/dump.log").exists());
+    assert!(!above.join("images/one/dump.log").exists());
+    let counted = case.count();
+    let bundle = bundle.to_str().expect("path");
+    let flags = ["--detach", "--bundle", bundle, "--pid-file", "restored.pid", "--work-path", "work"];
+    here("restore", &[&flags[..], &["--image-path", "nowhere"]].concat()).fails("--image-path");
+    here("restore", &[&flags[..], &["--image-path", "images/one"]].concat()).ok();
+    case.await_more(counted);
+    assert!(above.join("work/restore.log").exists() && !above.join("images/one/restore.log").exists());
+    let pid: i64 = fs::read_to_string(above.join("restored.pid")).expect("pid file").parse().expect("a pid");
+    assert_eq!(case.container.state()["pid"], pid);
+}
+
+/// What was connected is found closed.
+fn closed_connection() {
+    let mut case = Case::new(Bundle::new().steps(&["converse:/vol/count", "exit:6"]));
+    case.up();
+    case.checkpoint(&["--tcp-established", "--leave-running"]).ok();
+    let closed = |case: &Case| {
+        let done = case.restore_command(&["--tcp-close"]).done().exits(6);
+        assert!(done.stderr().contains("payload: converse: "), "{}", done.describe());
+    };
+    // Then without the state of the connection in the image, which an older CRIU has to have.
+    let done = case.checkpoint(&["--tcp-close"]);
+    let lacks = done.stderr().contains("--tcp-established");
+    if lacks {
+        case.container.finish();
+    }
+    closed(&case);
+    require!(!lacks, "this CRIU knows --tcp-close in a restore only");
+    done.ok();
+}
+
+/// A frozen container accepts nothing.
+fn connection_in_flight() {
+    let case = Case::new(Bundle::new().steps(&["serve:4567"]));
+    let output = || fs::File::options().append(true).open("/dev/null").expect("/dev/null");
+    let mut command = case.container.command("run", &["--detach"]);
+    command
+        .arg("--pid-file")
+        .arg(case.container.pid_file())
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output());
+    assert!(command.status().expect("run").success());
+    let pid = case.container.pid();
+    assert!(await_condition(|| {
+        in_network_of(pid, || std::net::TcpStream::connect(("127.0.0.1", 4567)).is_ok())
+    }));
+    // One after the other: nothing is left of the first.
+    assert_eq!(echo(pid, "before"), "before");
+    case.container.verb("pause", &[], &[]).done().ok();
+    let caller = in_network_of(pid, || std::net::TcpStream::connect(("127.0.0.1", 4567)).expect("connect"));
+    case.checkpoint(&[]).fails("skip-in-flight");
+    case.checkpoint(&["--tcp-skip-in-flight"]).ok();
+    drop(caller);
+    case.is_gone();
+    let mut command = case.restore_command(&["--detach"]);
+    command.stdin(Stdio::null()).stdout(output()).stderr(output());
+    assert!(command.status().expect("restore").success());
+    assert_eq!(echo(case.container.pid(), "after"), "after");
+}
+
+/// The container's output is a socket whose other end is the host's.
+fn socket_with_a_peer_outside() {
+    let name = format!("berth-test-{}", std::process::id());
+    let address = <SocketAddr as SocketAddrExt>::from_abstract_name(name.as_bytes()).expect("a name");
+    let outside = UnixDatagram::bind_addr(&address).expect("bind");
+    outside.set_read_timeout(Some(patience())).expect("timeout");
+    let connected = || {
+        let socket = UnixDatagram::unbound().expect("socket");
+        socket.connect_addr(&address).expect("connect");
+        OwnedFd::from(socket)
+    };
+    let case = Case::new(Bundle::new().without_namespace("network").steps(&["count:"]));
+    let mut command = case.container.command("run", &["--detach"]);
+    command.stdin(Stdio::null()).stdout(connected()).stderr(Stdio::null());
+    assert!(command.status().expect("run").success());
+    drop(command);
+    let mut word = [0; 32];
+    outside.recv(&mut word).expect("it counts");
+    case.checkpoint(&[]).fails("ext-unix-sk");
+    case.checkpoint(&["--ext-unix-sk"]).ok();
+    outside.set_nonblocking(true).expect("nonblocking");
+    while outside.recv(&mut word).is_ok() {}
+    outside.set_nonblocking(false).expect("blocking");
+    case.restore(&["--ext-unix-sk"]).ok();
+    outside.recv(&mut word).expect("it goes on counting");
+    case.container.finish();
+}
+
+/// Locked by the container; who else tries is told to wait.
+fn locked_file() {
+    let lock = format!("syscall:{}:3:{}", libc::SYS_flock, libc::LOCK_EX);
+    let case = Case::new(Bundle::new().steps(&[&lock, "count:/vol/count"]));
+    let file = case.volume.join("locked");
+    fs::write(&file, "").expect("file");
+    let with_file = |command: Command| {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "file=$1; shift; exec \"$@\" 3<>\"$file\"", "sh"]).arg(&file);
+        shell.arg(command.get_program()).args(command.get_args()).env("PATH", path());
+        shell.stdin(Stdio::null()).stdout(Stdio::null());
+        shell.done()
+    };
+    let is_locked = || {
+        let file = fs::File::open(&file).expect("file");
+        let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+        matches!(lock, Err((_, nix::errno::Errno::EWOULDBLOCK)))
+    };
+    with_file(case.container.command("run", &["--detach", "--preserve-fds", "1"])).ok();
+    case.await_more(2);
+    assert!(is_locked());
+    case.checkpoint(&[]).fails("file-locks");
+    case.checkpoint(&["--file-locks"]).ok();
+    assert!(!is_locked());
+    let counted = case.count();
+    with_file(case.restore_command(&["--detach", "--preserve-fds", "1"])).ok();
+    case.await_more(counted);
+    assert!(!is_locked());
+    case.container.finish();
+    with_file(case.restore_command(&["--detach", "--preserve-fds", "1", "--file-locks"])).ok();
+    case.await_more(counted);
+    assert!(is_locked());
+}
+
+/// The program's name is gone while it runs, and others are left.
+fn unlinked_program() {
+    let mut case = Case::counting();
+    case.up();
+    let program = case.container.bundle.rootfs().join("bin/payload");
+    fs::remove_file(&program).expect("the name");
+    case.checkpoint(&[]).fails("link-remap");
+    case.checkpoint(&["--link-remap"]).ok();
+    let counted = case.count();
+    case.restore(&[]).ok();
+    case.await_more(counted);
+    assert!(!program.exists());
+}
+
+fn modes_of_cgroups() {
+    let mut case = Case::counting();
+    case.up();
+    let image = case.image.clone();
+    let mut dumped = |mode: &str| {
+        case.image = image.join(mode);
+        case.checkpoint(&["--leave-running", "--manage-cgroups-mode", mode]).ok();
+        let image = fs::read(case.image.join("cgroup.img")).expect("cgroup.img");
+        image.len()
+    };
+    let ignored = dumped("ignore");
+    let soft = dumped("soft");
+    assert!(ignored < soft, "{ignored} and {soft} bytes");
+    case.container.finish();
+    // It is there: berth has made it.
+    case.restore(&["--manage-cgroups-mode", "strict"]).fails("existing cgroups");
+    case.is_gone();
+    case.restore(&["--manage-cgroups-mode", "ignore"]).ok();
+    case.is_running();
+}
+
+/// What is restored is taken out of the image.
+fn image_that_is_used_up() {
+    let mut case = Case::counting();
+    case.up();
+    case.checkpoint(&[]).ok();
+    let blocks = || fs::metadata(case.image.join("pages-1.img")).expect("pages").blocks();
+    let before = blocks();
+    case.restore(&[]).ok();
+    assert_eq!(blocks(), before);
+    case.container.finish();
+    case.restore(&["--auto-dedup"]).ok();
+    assert!(blocks() < before, "{} of {before} blocks", blocks());
+    case.is_running();
+}
+
+/// Whose address it is gets the call; the memory goes nowhere here, and the container lives.
+fn page_server_is_called() {
+    let mut case = Case::counting();
+    case.up();
+    let server = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    let address = server.local_addr().expect("address").to_string();
+    // accept(2) blocks.
+    #[allow(clippy::disallowed_methods)]
+    let called = std::thread::spawn(move || server.accept().map(drop));
+    case.checkpoint(&["--page-server", &address]).fails("criu dump: ");
+    assert!(called.is_finished(), "nobody has called");
+    case.is_running();
+}
+
+/// What comes after the end of its input is done after the restore.
+fn waiting(bundle: Bundle, then: &[&str]) -> Case {
+    let case = Case::new(bundle.steps(&[&["create:/vol/ready:x", "cat"], then].concat()));
+    let mut command = case.container.command("run", &["--detach"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = command.spawn().expect("run");
+    let stdin = run.stdin.take();
+    assert!(run.wait().expect("run").success());
+    assert!(await_condition(|| case.volume.join("ready").exists()), "not started");
+    case.checkpoint(&[]).ok();
+    drop(stdin);
+    case
+}
+
+/// Restored in the foreground, its input at its end.
+fn go_on(case: &Case, flags: &[&str]) -> Running {
+    let command = case.restore_command(flags);
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", "exec \"$@\" >/dev/null 2>&1", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let (input, _) = std::io::pipe().expect("pipe");
+    start(shell, input)
+}
+
+fn orphans_come_to_restore_unless_told() {
+    for (flags, comes_to_restore) in [(&[][..], true), (&["--no-subreaper"][..], false)] {
+        // A child that makes a child and ends.
+        let then = ["background:background:sleep:1000", "sleep:1000"];
+        let case = waiting(Bundle::new().without_namespace("pid"), &then);
+        let running = go_on(&case, flags);
+        let restore = i64::from(running.child.id());
+        let own = i64::from(std::process::id());
+        let reaper = if comes_to_restore { restore } else { own };
+        let is_there = || {
+            let text = case.container.verb("ps", &["--format", "json"], &[]).done().stdout();
+            let pids: Vec<i64> = serde_json::from_str(&text).unwrap_or_default();
+            let init = i64::from(case.container.pid());
+            let mut processes = host::processes();
+            processes.retain(|(pid, ..)| i64::from(*pid) != init && pids.contains(&i64::from(*pid)));
+            // CRIU, as long as it is at work, is among them.
+            matches!(&processes[..], [(_, parent, name)] if i64::from(*parent) == reaper && name != "criu")
+        };
+        assert!(await_condition(|| case.container.pid_file().exists()), "no pid file");
+        assert!(await_condition(is_there), "{flags:?}: the orphan did not come to {reaper}");
+        host::kill_process(case.container.pid());
+        assert_eq!(running.wait().code(), 137);
+    }
+}
+
+fn session_keyring() {
+    let case = waiting(Bundle::new(), &["report:/vol/report"]);
+    let keyring = |flags: &[&str]| {
+        go_on(&case, flags).wait().ok();
+        let report = fs::read_to_string(case.volume.join("report")).expect("report");
+        fs::remove_file(case.volume.join("report")).expect("report");
+        Report::parse(&report)["keyring"].clone()
+    };
+    let callers = keyring(&["--no-new-keyring"]);
+    assert!(!callers.is_null());
+    assert_eq!(keyring(&["--no-new-keyring"]), callers, "both have the caller's");
+    assert_ne!(keyring(&[]), callers);
+}
+
+/// Of an unknown kind on every host.
+fn security_profile() {
+    let mut case = Case::counting();
+    case.up();
+    case.checkpoint(&[]).ok();
+    case.restore(&["--lsm-profile", "nothing:berth"]).fails("nothing");
+    case.is_gone();
+    case.restore(&["--lsm-profile", "berth"]).fails("--lsm-profile");
+    case.is_gone();
+    // It stands in for contexts that mounts have; there are none.
+    case.restore(&["--lsm-mount-context", "system_u:object_r:container_file_t:s0"]).ok();
+    case.is_running();
 }

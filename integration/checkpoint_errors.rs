@@ -39,6 +39,7 @@ fn wrong_flags() {
     case.is_running();
     case.container.finish();
     case.restore(&[]).fails("read the image (--image-path)");
+    case.restore(&["--empty-ns", "pid"]).fails("is not supported");
     case.is_gone();
 }
 

@@ -72,7 +72,13 @@ impl Record {
         });
         // On v1 a frozen process dies only once it is thawed.
         if frozen && (!was_frozen || signal == libc::SIGKILL) {
-            self.thaw()?;
+            match self.thaw() {
+                // Whoever waits for the container may have removed the cgroup when the last of it had ended.
+                Err(error)
+                    if error.code() == Code::State
+                        || matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {}
+                thawed => thawed?,
+            }
         }
         result
     }

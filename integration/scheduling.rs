@@ -214,6 +214,6 @@ fn initial_affinity_is_the_runtimes() {
     container.up();
     let done = container.verb("exec", &[], &[bundle::PAYLOAD, STATUS, "report"]).done().ok();
     let seen = cpus(Report::parse(&done.stdout()).probe(STATUS));
-    // A cpuset of v1 gives all its CPUs to whoever is moved into it.
-    assert!(seen == "0" || !host::is_v2(), "{seen}");
+    // A cpuset of v1 gives all its CPUs to whoever is moved into it, and before Linux 6.2 one of v2 too.
+    assert!(seen == "0" || !host::is_v2() || !since(6, 2), "{seen}");
 }

@@ -137,7 +137,7 @@ fn compile(
     })
 }
 
-/// The plan of the root filesystem; `cgroup` is what a mount of type `cgroup` shows.
+/// The plan of the root filesystem; `cgroups` is what a mount of type `cgroup` shows.
 ///
 /// # Errors
 /// A mount that makes no sense, or that berth does not do.

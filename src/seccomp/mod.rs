@@ -104,11 +104,6 @@ impl Program {
         &self.instructions
     }
 
-    /// Whether [`install`](Self::install) returns a listener.
-    pub fn notifies(&self) -> bool {
-        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
-    }
-
     /// The longest that [`to_bytes`](Self::to_bytes) gives.
     pub const MAX_BYTES: usize = size_of::<u64>() + sys::MAX_INSTRUCTIONS * size_of::<Instruction>();
 

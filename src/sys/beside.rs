@@ -1,9 +1,9 @@
 //! A network namespace that is made beside us, while we go on.
 //!
 //! The kernel takes 0.4 ms for it, four times what the rest of a container's clone3(2) takes, and another
-//! 0.07 ms for its loopback interface. A process on another processor can
-//! do both while the parent compiles its plans. It is no copy of us: it shares our memory, on a stack of its
-//! own, and our descriptors, so that it costs no page table and leaves us the namespace as a descriptor.
+//! 0.07 ms for its loopback interface. A process on another processor can do both while the parent compiles its
+//! plans. It is no copy of us: it shares our memory, on a stack of its own, and our descriptors, so that it
+//! costs no page table and leaves us the namespace as a descriptor.
 //!
 //! Such a process may not call the C library, which would write into *our* thread-local storage (`errno`).
 //! It makes a handful of raw system calls and ends.
@@ -60,7 +60,8 @@ mod imp {
     /// The process that shares our memory. Its stack and its answer must stay where they are until it has
     /// ended: see [`Drop`].
     pub struct Helper {
-        pid: c_int,
+        /// None once it has been waited for.
+        pid: Option<c_int>,
         _stack: Box<MaybeUninit<Stack>>,
         answer: Box<AtomicI32>,
     }
@@ -75,36 +76,33 @@ mod imp {
             // `drop` has waited for it; `answer` too outlives it. No CLONE_VFORK: we go on. Without an exit
             // signal its end is no SIGCHLD, and only a wait that asks for such children finds it.
             let pid = unsafe { libc::clone(make, stack.as_mut_ptr().add(1).cast(), flags, argument) };
-            (pid > 0).then_some(Self { pid, _stack: stack, answer })
+            (pid > 0).then_some(Self { pid: Some(pid), _stack: stack, answer })
         }
 
-        pub fn finish(self) -> Option<OwnedFd> {
-            self.wait();
-            let fd: RawFd = self.answer.swap(NOTHING_YET, Ordering::Acquire);
-            // SAFETY: the helper has left the descriptor open in our common table, and nobody else knows of it.
-            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+        pub fn finish(mut self) -> Option<OwnedFd> {
+            self.reap()
         }
 
-        fn wait(&self) {
+        /// Waits for the end of the helper, once: its pid can be another child's afterwards.
+        fn reap(&mut self) -> Option<OwnedFd> {
+            let pid = self.pid.take()?;
             loop {
                 // SAFETY: no status is asked for. __WALL finds a child without an exit signal.
-                let ended = unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) };
-                // ECHILD: waited for already.
+                let ended = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
                 if ended >= 0 || nix::errno::Errno::last() != nix::errno::Errno::EINTR {
-                    return;
+                    break;
                 }
             }
+            let fd: RawFd = self.answer.load(Ordering::Acquire);
+            // SAFETY: the helper has left the descriptor open in our common table; nobody else knows of it, and
+            // nobody comes here twice.
+            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
         }
     }
 
     impl Drop for Helper {
         fn drop(&mut self) {
-            self.wait();
-            let fd = *self.answer.get_mut();
-            if fd >= 0 {
-                // SAFETY: as in `finish`, which has taken the answer if it was called.
-                drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
+            drop(self.reap());
         }
     }
 

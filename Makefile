@@ -58,7 +58,7 @@ test-dependencies: ## Debian packages that the tests need and that are missing (
 	@integration/dependencies
 
 test-unit: ## what is pure, without root
-	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --lib
 
 # Not --locked: its lock file names berth's own dependencies too, and would be wrong after each change of them.
 test-libseccomp: ## our seccomp filters decide as libseccomp's do

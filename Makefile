@@ -72,6 +72,12 @@ test-engines: build ## berth under containerd, and README's example as it is wri
 	integration/engines/ctr target/berth
 	integration/readme target/berth
 
+ENGINES ?=
+
+engines: build ## containerd, CRI, Docker, Podman and Buildah run containers with berth and with runc: a table (root)
+	@integration/dependencies
+	$(CARGO) test --locked --test engines -- $(ENGINES)
+
 # The binary that ships is tested there; the one with overflow checks was tested on the host. Emulation is
 # slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by. There is
 # systemd, and every right: the only excuses are a test about the other cgroup version, and Debian's kernel without RT_GROUP_SCHED.
@@ -145,4 +151,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help
+.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines engines vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help

@@ -1,0 +1,96 @@
+//! What may not be left when an engine has stopped: processes, mounts, cgroups, network namespaces, files
+//! below /run, BPF programs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A listing of the host, one line for each thing.
+pub struct Leftovers(BTreeSet<String>);
+
+impl Leftovers {
+    pub fn take() -> Self {
+        let mut lines = BTreeSet::new();
+        lines.extend(marked_processes());
+        lines.extend(mounts().into_iter().map(|path| format!("mount {}", path.display())));
+        directories(Path::new("/sys/fs/cgroup"), 12, "cgroup", &mut lines);
+        directories(Path::new("/run"), 3, "directory", &mut lines);
+        for directory in ["/run/netns", "/run/docker/netns"] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            lines.extend(entries.map(|entry| format!("network namespace {}", entry.path().display())));
+        }
+        lines.extend(programs());
+        Self(lines)
+    }
+
+    /// What is there now and was not then. Engines end things in the background: it is waited for up to ten seconds.
+    pub fn changes(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for _ in 0..100 {
+            left = Self::take().0.difference(&self.0).cloned().collect();
+            if left.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        left
+    }
+}
+
+/// Processes that have this run's directory in their command line or environment, other than this one.
+fn marked_processes() -> Vec<String> {
+    let mark = format!("berth-engines-{}", std::process::id());
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let found = entries.filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let text = |name| fs::read(entry.path().join(name)).unwrap_or_default();
+        let marked = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains(&mark);
+        let line = String::from_utf8_lossy(&text("cmdline")).replace('\0', " ");
+        (pid != std::process::id() && (line.contains(&mark) || marked(text("environ"))))
+            .then(|| format!("process {pid} {line}"))
+    });
+    found.collect()
+}
+
+fn mounts() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let paths = table.lines().filter_map(|line| line.split(' ').nth(4));
+    paths.map(|path| PathBuf::from(path.replace("\\040", " "))).collect()
+}
+
+/// The mounts at or below a directory, the last first.
+pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let mut below: Vec<PathBuf> = mounts().into_iter().filter(|path| path.starts_with(directory)).collect();
+    below.reverse();
+    below
+}
+
+fn directories(directory: &Path, depth: usize, word: &str, lines: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            lines.insert(format!("{word} {}", entry.path().display()));
+            if depth > 1 {
+                directories(&entry.path(), depth - 1, word, lines);
+            }
+        }
+    }
+}
+
+/// The BPF programs of the kernel by id, as bpftool(8) lists them.
+fn programs() -> Vec<String> {
+    const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
+    let mut found = Vec::new();
+    // union bpf_attr: start_id, next_id, open_flags.
+    let mut attr = [0_u32; 32];
+    // SAFETY: the attribute is larger than what the command reads and writes of it.
+    while unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_NEXT_ID, attr.as_mut_ptr(), size_of_val(&attr)) }
+        == 0
+    {
+        found.push(format!("BPF program {}", attr[1]));
+        attr[0] = attr[1];
+        attr[1] = 0;
+    }
+    found
+}

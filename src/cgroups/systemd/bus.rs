@@ -17,11 +17,11 @@ const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
 /// How long systemd may take for one call or job. Its own default for starting a unit is 90 s.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long systemd may be away. When it executes itself anew (an upgrade does that) it closes all
-/// connections and is back within moments.
-pub(super) const ABSENCE: Duration = Duration::from_secs(5);
+/// For how long systemd may take no connection. When it executes itself anew (an upgrade does that) it
+/// closes all of them and is back within moments.
+const ABSENCE: Duration = Duration::from_secs(5);
 
 /// systemd's answer to a call that it refuses.
 #[derive(Debug)]
@@ -50,14 +50,35 @@ pub(super) fn ask<T>(user: bool, mut talk: impl FnMut(&mut Bus) -> Result<T>) ->
 
 /// Tries again for as long as systemd is away.
 pub(super) fn while_away<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + ABSENCE;
+    let mut away = Away::since(Instant::now());
     loop {
         match attempt() {
-            Err(error) if is_away(&error) && Instant::now() < deadline => {
+            Err(error) if is_away(&error) && away.may_return(&error, Instant::now()) => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             result => return result,
         }
+    }
+}
+
+/// How long to wait for a systemd that is away. One that takes connections and closes them lives: on a
+/// loaded machine with many units each of its new beginnings takes seconds, and upgrades make several.
+struct Away {
+    /// It took a connection.
+    seen: Instant,
+    end: Instant,
+}
+
+impl Away {
+    fn since(now: Instant) -> Self {
+        Self { seen: now, end: now + PATIENCE }
+    }
+
+    fn may_return(&mut self, error: &Error, now: Instant) -> bool {
+        if error.errno() != Some(Errno::ECONNREFUSED) {
+            self.seen = now;
+        }
+        now < self.end.min(self.seen + ABSENCE)
     }
 }
 
@@ -272,6 +293,24 @@ fn sockets(user: bool) -> Result<(PathBuf, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_systemd_that_begins_anew_is_waited_for() {
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let refused = Error::syscall("connect", Errno::ECONNREFUSED);
+        let reset = Error::syscall("read", Errno::ECONNRESET);
+
+        let mut nobody = Away::since(begun);
+        assert!(nobody.may_return(&refused, after(4)));
+        assert!(!nobody.may_return(&refused, after(5)));
+
+        let mut busy = Away::since(begun);
+        assert!(busy.may_return(&reset, after(6)));
+        assert!(busy.may_return(&refused, after(10)));
+        assert!(busy.may_return(&reset, after(29)));
+        assert!(!busy.may_return(&reset, after(30)));
+    }
 
     #[test]
     fn units_have_paths() {

@@ -206,7 +206,7 @@ impl Start<'_> {
     /// Without a word of systemd: its last step is to put init into the scope.
     fn await_placement(&self, name: &str) -> Result<()> {
         let path = format!("/proc/{}/cgroup", self.pid);
-        let deadline = Instant::now() + bus::ABSENCE;
+        let deadline = Instant::now() + bus::PATIENCE;
         loop {
             let table = std::fs::read_to_string(&path).call(|| format!("read({path})"))?;
             if table.lines().any(|line| line.rsplit('/').next() == Some(name)) {

@@ -1,14 +1,17 @@
 //! Which cgroup hierarchies this host has, where they are mounted and where in them we are.
 
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Call, Error, Result};
-use crate::sys::procfs;
+use crate::sys::{mount, procfs};
 
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
+const ROOT: &CStr = c"/sys/fs/cgroup";
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +41,8 @@ pub struct Layout {
 impl Layout {
     /// Reads the caller's cgroups and mounts. Sources: cgroups(7), proc_pid_mountinfo(5).
     ///
-    /// On a pure v2 host (cgroup2 at /sys/fs/cgroup) with the caller in the root cgroup of its
-    /// namespace this costs one statfs(2) and one small read; the mount table, which is long on a
-    /// busy host, is read only when it can tell something.
+    /// On a pure v2 host (cgroup2 at /sys/fs/cgroup) the mount table, which is long on a busy host, is not
+    /// read: the caller is in the root cgroup of its namespace, or the kernel (6.8) tells of that one mount.
     pub fn detect() -> Result<Self> {
         let unified = match statfs(MOUNTPOINT) {
             Ok(stat) => stat.filesystem_type() == CGROUP2_SUPER_MAGIC,
@@ -50,6 +52,13 @@ impl Layout {
         let own = read("/proc/self/cgroup")?;
         if unified && own.trim_end() == "0::/" {
             return Ok(Self { unified: Some(root_hierarchy()), v1: Vec::new() });
+        }
+        if unified
+            && let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::"))
+            && let Ok(root) = mount::root_of(ROOT)
+        {
+            let mount = Mount::unified(PathBuf::from(OsString::from_vec(root)));
+            return Ok(Self { unified: Some(mount.hierarchy(Vec::new(), own)), v1: Vec::new() });
         }
         Ok(Self::parse(&read("/proc/self/mountinfo")?, &own, unified))
     }
@@ -106,6 +115,11 @@ struct Mount {
 }
 
 impl Mount {
+    /// cgroup2 at /sys/fs/cgroup.
+    fn unified(root: PathBuf) -> Self {
+        Self { v2: true, root, mountpoint: MOUNTPOINT.into(), options: Vec::new() }
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut filesystem = filesystem.split(' ');
@@ -205,6 +219,20 @@ mod tests {
     #[test]
     fn escapes_are_undone() {
         assert_eq!(unescape("/a\\040b\\134c"), "/a b\\c");
+    }
+
+    #[test]
+    fn the_kernel_tells_what_the_mount_table_says() {
+        let Ok(told) = mount::root_of(ROOT) else { return };
+        let table = read("/proc/self/mountinfo").unwrap();
+        let mut lines = table.lines().rev().map(|line| line.split(' ').skip(3));
+        let root = lines.find_map(|mut fields| {
+            let root = fields.next()?;
+            (fields.next()? == MOUNTPOINT).then_some(root)
+        });
+        assert_eq!(String::from_utf8(told).unwrap(), unescape(root.unwrap()));
+        // No mount of its own there: what is told is of the one that holds it.
+        mount::root_of(c"/no/such/path").unwrap_err();
     }
 
     #[test]

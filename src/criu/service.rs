@@ -121,13 +121,12 @@ impl Service {
 
     fn converse(&self, request: &Message, agree: &mut dyn FnMut(Notification) -> bool) -> Result<Response> {
         socket::send(self.socket.as_fd(), request.as_bytes(), &[])?;
-        let mut buffer = vec![0; LONGEST_MESSAGE];
         loop {
-            let (length, descriptor) = socket::receive(self.socket.as_fd(), &mut buffer)?;
-            if length == 0 {
+            let (answer, descriptor) = socket::receive(self.socket.as_fd(), LONGEST_MESSAGE)?;
+            if answer.is_empty() {
                 return Err(Error::new(Code::Kernel, "it ended without an answer"));
             }
-            let response = Response::parse(&buffer[..length])?;
+            let response = Response::parse(&answer)?;
             if response.kind != Some(Kind::Notify) {
                 return Ok(response);
             }

@@ -104,12 +104,11 @@ impl ParentEnd {
     /// # Errors
     /// The kernel's.
     pub fn receive(&self) -> Result<Option<(FromInit, Option<OwnedFd>)>> {
-        let mut buffer = vec![0; LONGEST];
-        let (length, fd) = socket::receive(self.0.as_fd(), &mut buffer)?;
-        if length == 0 {
+        let (message, fd) = socket::receive(self.0.as_fd(), LONGEST)?;
+        if message.is_empty() {
             return Ok(None);
         }
-        Ok(Some((decode(&buffer[..length])?, fd)))
+        Ok(Some((decode(&message)?, fd)))
     }
 }
 
@@ -140,8 +139,7 @@ impl InitEnd {
     /// # Errors
     /// The parent ended, or said something else.
     pub fn expect(&self, expected: &FromParent) -> Result<()> {
-        let mut buffer = [0; 64];
-        match decode(self.receive(&mut buffer)?)? {
+        match decode(&self.receive()?)? {
             message if message == *expected => Ok(()),
             other => Err(unexpected(&format!("{expected:?}"), &other)),
         }
@@ -152,8 +150,7 @@ impl InitEnd {
     /// # Errors
     /// The parent ended, or said something else.
     pub fn expect_set_up(&self) -> Result<Vec<usize>> {
-        let mut buffer = [0; 4096];
-        match decode(self.receive(&mut buffer)?)? {
+        match decode(&self.receive()?)? {
             FromParent::SetUp(left) => Ok(left),
             other => Err(unexpected("SetUp", &other)),
         }
@@ -166,8 +163,7 @@ impl InitEnd {
     pub fn expect_start(&self, filter_expected: bool) -> Result<Option<seccomp::Program>> {
         let mut filter = None;
         if filter_expected {
-            let mut buffer = vec![0; seccomp::Program::MAX_BYTES];
-            filter = seccomp::Program::from_bytes(self.receive(&mut buffer)?);
+            filter = seccomp::Program::from_bytes(&self.receive()?);
             if filter.is_none() {
                 return Err(Error::new(Code::State, "expected a seccomp filter from the runtime"));
             }
@@ -176,10 +172,12 @@ impl InitEnd {
         Ok(filter)
     }
 
-    fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
-        match socket::receive(self.0.as_fd(), buffer)? {
-            (0, _) => Err(Error::new(Code::State, "the runtime ended before the process was made")),
-            (length, _) => Ok(&buffer[..length]),
+    fn receive(&self) -> Result<Vec<u8>> {
+        match socket::receive(self.0.as_fd(), LONGEST)? {
+            (message, _) if message.is_empty() => {
+                Err(Error::new(Code::State, "the runtime ended before the process was made"))
+            }
+            (message, _) => Ok(message),
         }
     }
 }

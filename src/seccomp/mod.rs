@@ -104,9 +104,6 @@ impl Program {
         &self.instructions
     }
 
-    /// The longest that [`to_bytes`](Self::to_bytes) gives.
-    pub const MAX_BYTES: usize = size_of::<u64>() + sys::MAX_INSTRUCTIONS * size_of::<Instruction>();
-
     /// For the way from the parent to the child, which run the same binary: the flags, then the
     /// instructions, all in this machine's order.
     pub fn to_bytes(&self) -> Vec<u8> {

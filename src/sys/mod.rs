@@ -10,6 +10,7 @@ pub mod credentials;
 #[cfg(target_arch = "x86_64")]
 mod early;
 pub mod fs;
+pub mod heap;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -23,6 +23,67 @@ pub mod attr {
     };
 }
 
+/// Which directory of its file system is visible at the mount point `path` (field 4 of mountinfo). Linux 6.8;
+/// one mount is asked about, where /proc/self/mountinfo lists all.
+///
+/// # Errors
+/// ENOSYS, EINVAL before Linux 6.8; EOVERFLOW: the path is longer than 1 KiB; as statx(2).
+pub fn root_of(path: &CStr) -> nix::Result<Vec<u8>> {
+    /// The same on all architectures; libc does not have it for each.
+    const SYS_STATMOUNT: libc::c_long = 457;
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    const STATMOUNT_MNT_ROOT: u64 = 0x8;
+    const SIZE: u32 = 24;
+    /// `struct mnt_id_req` of linux/mount.h, its first version.
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        mount: u64,
+        wanted: u64,
+    }
+    /// `struct statmount`: what we read of it, and the strings behind it.
+    #[repr(C)]
+    struct Answer {
+        size: u32,
+        options: u32,
+        mask: u64,
+        _numbers: [u64; 11],
+        /// Where its string begins in `strings`.
+        root: u32,
+        _rest: [u32; 101],
+        strings: [u8; 1024],
+    }
+    const {
+        assert!(
+            size_of::<Request>() == SIZE as usize
+                && std::mem::offset_of!(Answer, root) == 104
+                && std::mem::offset_of!(Answer, strings) == 512
+        )
+    };
+
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string and `stat` is written to by the kernel.
+    let ret = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, STATX_MNT_ID_UNIQUE, &raw mut stat) };
+    cvt(ret.into())?;
+    if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
+        return Err(Errno::ENOSYS);
+    }
+    let request = Request { size: SIZE, spare: 0, mount: stat.stx_mnt_id, wanted: STATMOUNT_MNT_ROOT };
+    // SAFETY: as above.
+    let mut answer: Answer = unsafe { std::mem::zeroed() };
+    let (from, to, room) = (&raw const request, &raw mut answer, size_of::<Answer>());
+    // SAFETY: the kernel reads a request of the size that it says, and writes no more than `room` bytes.
+    cvt(unsafe { libc::syscall(SYS_STATMOUNT, from, to, room, 0) })?;
+    let strings = answer.strings.get(answer.root as usize..).ok_or(Errno::EOVERFLOW)?;
+    let root = CStr::from_bytes_until_nul(strings).map_err(|_| Errno::EOVERFLOW)?;
+    if answer.mask & STATMOUNT_MNT_ROOT == 0 || root.is_empty() {
+        return Err(Errno::ENOSYS);
+    }
+    Ok(root.to_bytes().to_vec())
+}
+
 /// What a mount_setattr(2) changes; all zero changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {

@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 
 use super::cvt;
+use super::heap;
 use crate::error::{Call, Error, Result};
 
 /// Which side of a clone the caller is on.
@@ -83,6 +84,7 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
         Err(errno) => return Err(Error::syscall(format!("clone3({})", describe_flags(flags)), errno)),
     };
     if pid == 0 {
+        heap::forget();
         return Ok(Side::Child);
     }
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
@@ -317,25 +319,16 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
     }
 }
 
-/// What a command of ours never outgrows, in bytes.
-const HEAP: libc::c_int = 1 << 20;
-
 /// What Rust's runtime does before `main` and a program cannot do without: a write to a pipe without
 /// reader is an error and not SIGPIPE, and descriptors 0 to 2 are open (POSIX lets the kernel hand them
-/// out again; a state file opened as 2 would be written over with messages). And a heap that stays.
+/// out again; a state file opened as 2 would be written over with messages).
 ///
 /// # Errors
 /// The kernel's.
 pub fn prepare() -> Result<()> {
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    // SAFETY: called before there is another thread. The heap grows once and never shrinks: each step is a
-    // system call, and what is given back has to be cleared and mapped again. Memory that is not written to
-    // costs nothing.
-    unsafe {
-        libc::mallopt(libc::M_TOP_PAD, HEAP);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-    }
+    populate_stack();
     let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: `standard` is an array of as many entries as are said.
     let closed = unsafe { libc::poll(standard.as_mut_ptr(), standard.len() as libc::nfds_t, 0) };
@@ -350,6 +343,16 @@ pub fn prepare() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Has the pages of the stack in memory that the command line and config.json need: together they take a fifth
+/// of the time of as many page faults.
+fn populate_stack() {
+    const DEPTH: usize = 80 << 10;
+    let mark = 0_u8;
+    let begin = (&raw const mark as usize - DEPTH) & !0xfff;
+    // SAFETY: the kernel gives a new program 128 KiB of stack and more; what lies in them stays as it is.
+    unsafe { libc::madvise(begin as *mut libc::c_void, DEPTH, libc::MADV_POPULATE_WRITE) };
 }
 
 /// Ends the process at once, without destructors or buffered output: for children, whose memory is

@@ -4,9 +4,10 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
-    recvmsg, sendmsg, socket, socketpair,
+    recv, recvmsg, sendmsg, socket, socketpair,
 };
 
 use crate::error::{Call, Error, Result};
@@ -60,26 +61,31 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[RawFd]) -> Result<()>
         .map(drop)
 }
 
-/// Receives one message of at most `buffer` bytes and at most one descriptor. Zero bytes: the
-/// other side has ended.
+/// Receives one message of at most `longest` bytes and at most one descriptor. An empty one: the other side
+/// has ended.
 ///
 /// # Errors
-/// The kernel's; a message that was cut off.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+/// The kernel's; a message that is longer.
+pub fn receive(socket: BorrowedFd<'_>, longest: usize) -> Result<(Vec<u8>, Option<OwnedFd>)> {
+    // Its length first: a buffer for the longest would have to be cleared for each, and its pages brought.
+    let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+    let length = patiently(|| recv(socket.as_raw_fd(), &mut [], look)).call(|| "recv(MSG_PEEK)".into())?;
+    if length > longest {
+        let what = format!("a message of {length} bytes, at most {longest} are expected");
+        return Err(Error::new(crate::error::Code::Kernel, what));
+    }
+    let mut buffer = vec![0; length];
     let mut control = nix::cmsg_space!([RawFd; 1]);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let mut reset = false;
-    let message = loop {
-        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(nix::errno::Errno::EINTR) => {}
-            // Said once, before what is still queued, when the other side ended without reading all that
-            // we sent: its last words come with the next call.
-            Err(nix::errno::Errno::ECONNRESET) if !reset => reset = true,
-            other => break other.call(|| "recvmsg".into())?,
-        }
-    };
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let message = patiently(|| {
+        let received =
+            recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        // The iterator borrows both buffers for as long as the message lives.
+        Ok((received.bytes, received.cmsgs()?.collect::<Vec<_>>()))
+    });
+    let (bytes, controls) = message.call(|| "recvmsg".into())?;
     let mut fd = None;
-    for item in message.cmsgs().call(|| "recvmsg control data".into())? {
+    for item in controls {
         if let ControlMessageOwned::ScmRights(fds) = item {
             for raw in fds {
                 // SAFETY: the kernel has just installed this descriptor for us.
@@ -87,8 +93,19 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
             }
         }
     }
-    if message.flags.contains(MsgFlags::MSG_TRUNC) {
-        return Err(Error::new(crate::error::Code::Kernel, "a message longer than its buffer was cut off"));
+    buffer.truncate(bytes);
+    Ok((buffer, fd))
+}
+
+/// Again when a signal came. ECONNRESET is said once, before what is still queued, when the other side ended
+/// without reading all that we sent: its last words come with the next call.
+fn patiently<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    let mut reset = false;
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            Err(Errno::ECONNRESET) if !reset => reset = true,
+            result => return result,
+        }
     }
-    Ok((message.bytes, fd))
 }

@@ -27,7 +27,7 @@ use crate::init::sync;
 use crate::namespaces::{Kind, OriginalPid, Target};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::procfs::Procfs;
-use crate::{log, seccomp, spec};
+use crate::{log, seccomp, self_exe, spec};
 
 /// The flags of `exec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -418,6 +418,7 @@ fn attend(
 ) -> Result<Option<Relay>> {
     // While the process joins the container.
     let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
+    self_exe::dissolve_mount();
     let mut relay = None;
     loop {
         match conversation.hear()? {

@@ -418,7 +418,6 @@ fn attend(
 ) -> Result<Option<Relay>> {
     // While the process joins the container.
     let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
-    self_exe::dissolve_mount();
     let mut relay = None;
     loop {
         match conversation.hear()? {
@@ -435,6 +434,9 @@ fn attend(
         }
     }
     conversation.say_start(filter.as_ref())?;
+    // While the process loads the filter and executes its program. Earlier it would have to wait for us: the
+    // kernel needs longer for it when other processors are busy.
+    self_exe::dissolve_mount();
     conversation.hear_until_end()?;
     // Not before: for conmon a missing pid file is the sign that the program does not run.
     if let Some(path) = &options.pid_file {

@@ -114,10 +114,13 @@ impl State {
             return unsafe { System.alloc(layout) };
         }
         let (class, size) = class_of(layout.size());
-        let block = self.free[class];
-        if block.is_null() {
+        // A text or list that grew leaves blocks behind that are good for somewhat less; whoever gets one gives
+        // it back as one of the lower class.
+        let largest = if size <= FINE { class } else { (class + 4).min(CLASSES - 1) };
+        let Some(class) = (class..=largest).find(|class| !self.free[*class].is_null()) else {
             return self.grow(size);
-        }
+        };
+        let block = self.free[class];
         // SAFETY: it was given back, so it is nobody's, and `dealloc` wrote this word.
         self.free[class] = unsafe { block.cast::<*mut u8>().read() };
         block
@@ -298,7 +301,13 @@ mod tests {
             assert_eq!(heap.alloc(layout), first);
             // The last block grows where it is, another one elsewhere.
             assert_eq!(heap.realloc(second, layout, 4000), second);
-            assert_ne!(heap.realloc(first, layout, 4000), first);
+            let moved = heap.realloc(first, layout, 4000);
+            assert_ne!(moved, first);
+            // A block of 4000 bytes is good for 2500, not for 1500.
+            let [most, little] = [2500, 1500].map(|size| Layout::from_size_align(size, 8).unwrap());
+            heap.dealloc(moved, Layout::from_size_align(4000, 8).unwrap());
+            assert_ne!(heap.alloc(little), moved);
+            assert_eq!(heap.alloc(most), moved);
         }
     }
 }

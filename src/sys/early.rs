@@ -34,6 +34,7 @@ global_asm!(
 
 const EXE: *const u8 = c"/proc/self/exe".as_ptr().cast();
 const EMPTY: *const u8 = c"".as_ptr().cast();
+static DESCRIPTORS: &[u8] = b"/dev/fd/";
 /// The verbs of [`crate::cli::argv::enters_a_container`], as C strings. A static: a constant would be copied
 /// to the stack, by memcpy (as an array of arguments would be in a build without optimisation).
 static VERBS: [&[u8]; 4] = [b"create\0", b"run\0", b"exec\0", b"restore\0"];
@@ -56,11 +57,7 @@ unsafe extern "C" fn early(stack: *const usize) {
         if at >= argc {
             return;
         }
-        // Not an array: filling one is a call to memset.
-        let mut link = 0_u16;
-        let length = syscall(libc::SYS_readlink, EXE as usize, &raw mut link as usize, 2, 0, 0);
-        // A detached mount of a single file has no path but its root: that is what we run from already.
-        if length == 1 && link.to_le() == u16::from(b'/') {
+        if was_executed_by_descriptor(environment) {
             return;
         }
         let tree = syscall(
@@ -103,18 +100,48 @@ unsafe extern "C" fn early(stack: *const usize) {
     }
 }
 
+/// Whether the program was executed as a descriptor (`/dev/fd/N`, see execveat(2)), as we do it: then this is the
+/// second time. Somebody else may have done so; `self_exe` looks at what is executed.
+///
+/// # Safety
+/// The environment is the initial stack's: behind its null lies the auxiliary vector, up to AT_NULL.
+unsafe fn was_executed_by_descriptor(environment: *const *const u8) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut at = environment;
+        while !(*at).is_null() {
+            at = at.add(1);
+        }
+        let mut entry = at.add(1).cast::<libc::c_ulong>();
+        while *entry != libc::AT_NULL {
+            if *entry == libc::AT_EXECFN {
+                return begins_with(entry.add(1).cast::<*const u8>().read(), DESCRIPTORS);
+            }
+            entry = entry.add(2);
+        }
+    }
+    false
+}
+
+/// # Safety
+/// `word` is a C string.
+unsafe fn begins_with(word: *const u8, prefix: &[u8]) -> bool {
+    let mut at = 0;
+    // SAFETY: `at` goes no further than the first NUL of the word. Volatile, so that the compiler makes no call to
+    // memcmp of the loop.
+    while at < prefix.len() && unsafe { word.add(at).read_volatile() } == prefix[at] {
+        at += 1;
+    }
+    at == prefix.len()
+}
+
 /// # Safety
 /// `word` is a C string.
 unsafe fn is_verb(word: *const u8) -> bool {
     let mut verb = 0;
     while verb < VERBS.len() {
-        let mut at = 0;
-        // SAFETY: `at` goes no further than the first NUL of either string. Volatile, so that the compiler
-        // makes no call to memcmp of the loop.
-        while at < VERBS[verb].len() && unsafe { word.add(at).read_volatile() } == VERBS[verb][at] {
-            at += 1;
-        }
-        if at == VERBS[verb].len() {
+        // SAFETY: the caller's promise. Each verb ends with its NUL, so that nothing follows it in the word.
+        if unsafe { begins_with(word, VERBS[verb]) } {
             return true;
         }
         verb += 1;

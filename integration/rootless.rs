@@ -56,7 +56,7 @@ fn what_spec_writes_runs() {
 /// create, state, start, exec, kill, delete; the exec's report.
 fn whole_life(container: &mut UsersContainer<'_>, exec_user: &str) -> Report {
     container.up(&[]);
-    container.await_output("probes");
+    container.started_report();
     let state = container.state();
     assert_eq!((&state["status"], &state["pid"]), (&json!("running"), &json!(container.pid())));
     assert_eq!(state["owner"], "berth-user");
@@ -297,7 +297,7 @@ fn limits_in_a_delegated_cgroup() {
         .args(&["/bin/payload", "fork:20", "report", "sleep:1000"]);
     let mut container = user.container(bundle);
     container.up(&[]);
-    let report = Report::parse(&container.await_output("probes"));
+    let report = container.started_report();
     assert_eq!(report.probe("fork:20"), &json!({ "born": 4, "stopped": "EAGAIN" }));
     assert_eq!(host::control("pids", &path, "pids.max", "pids.max"), "5");
     assert_eq!(host::control("memory", &path, "memory.limit_in_bytes", "memory.max"), "67108864");
@@ -422,7 +422,7 @@ fn scope_of_the_users_systemd() {
     let mut container = user.container(bundle);
     let path = in_scope(&user, &mut container);
     container.up(&["--systemd-cgroup"]);
-    let report = Report::parse(&container.await_output("probes"));
+    let report = container.started_report();
     assert_eq!(report.probe("fork:20"), &json!({ "born": 4, "stopped": "EAGAIN" }));
     let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
     assert_eq!(table.trim_end(), format!("0::{path}"));

@@ -315,11 +315,21 @@ impl UsersContainer<'_> {
         fs::read_to_string(self.bundle.path.join("pid")).expect("pid file").parse().expect("a pid")
     }
 
+    fn output(&self) -> String {
+        self.created.as_ref().expect("created").stdout()
+    }
+
+    /// The report of a created and started payload.
     #[track_caller]
-    pub fn await_output(&self, words: &str) -> String {
-        let created = self.created.as_ref().expect("created");
-        assert!(await_condition(|| created.stdout().contains(words)), "{words:?}: {}", created.describe());
-        created.stdout()
+    pub fn started_report(&self) -> Report {
+        let seen = await_condition(|| !Report::all(&self.output()).is_empty());
+        assert!(seen, "no report in {:?}", self.output());
+        Report::parse(&self.output())
+    }
+
+    #[track_caller]
+    pub fn await_output(&self, words: &str) {
+        assert!(await_condition(|| self.output().contains(words)), "{words:?}: {}", self.output());
     }
 
     #[track_caller]

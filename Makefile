@@ -76,7 +76,11 @@ ENGINES ?=
 
 engines: build ## containerd, CRI, Docker, Podman and Buildah run containers with berth and with runc: a table (root)
 	@integration/dependencies
-	$(CARGO) test --locked --test engines -- $(ENGINES)
+	BERTH_TEST_EXPECTED_SKIPS="no AppArmor in this kernel" $(CARGO) test --locked --test engines -- $(ENGINES)
+
+recording: build ## write docs/docker.svg anew: a session of docker with berth (root)
+	@integration/dependencies
+	BERTH_WRITE_RECORDING="$(CURDIR)/docs/docker.svg" $(CARGO) test --locked --test engines -- --runtime berth=target/berth "docker::what README shows"
 
 # The binary that ships is tested there; the one with overflow checks was tested on the host. Emulation is
 # slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by. There is
@@ -151,4 +155,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines engines vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help
+.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines engines recording vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help

@@ -8,7 +8,7 @@ tests! {
     default_devices, default_links, listed_devices_are_made, owner_and_mode_of_a_device, fifo_device,
     node_that_does_not_match_is_refused, node_that_matches_is_taken, device_filter_denies, device_filter_allows_what_is_listed,
     device_filter_by_access, device_filter_last_rule_counts, device_filter_wildcard_minor, default_devices_are_always_allowed,
-    devices_in_a_user_namespace, device_below_a_missing_directory, no_core_link_without_kcore, device_of_an_unknown_type_is_refused,
+    devices_in_a_user_namespace, renamed_device_in_a_user_namespace, device_below_a_missing_directory, no_core_link_without_kcore, device_of_an_unknown_type_is_refused,
 }
 
 const DEFAULT: [(&str, u64, u64); 6] =
@@ -227,6 +227,22 @@ fn devices_in_a_user_namespace() {
         (&json!("ok"), &json!("ok"))
     );
     assert_eq!(report.probe("device:c:1:3"), "mknod EPERM");
+}
+
+/// Docker writes the container's path alone: `--device /dev/zero:/dev/nothing/but` under `userns-remap`.
+fn renamed_device_in_a_user_namespace() {
+    let device = |path: &str, minor: u32| json!({ "path": path, "type": "c", "major": 1, "minor": minor });
+    let bundle = || Bundle::new().user_namespace(100_000, 65_536);
+    // The host has another device at the third path.
+    let report = bundle()
+        .push("/linux/devices", device("/dev/nothing/but", 5))
+        .push("/linux/devices", device("/dev/brimful", 7))
+        .push("/linux/devices", device("/dev/random", 9))
+        .report_after(&["stat:/dev/nothing/but", "stat:/dev/brimful", "stat:/dev/random"]);
+    assert_device(report.probe("stat:/dev/nothing/but"), "nothing/but", 1, 5);
+    assert_device(report.probe("stat:/dev/brimful"), "brimful", 1, 7);
+    assert_device(report.probe("stat:/dev/random"), "random", 1, 9);
+    bundle().push("/linux/devices", device("/dev/nothing", 4000)).refused("open(the host's /dev/nothing)");
 }
 
 fn device_below_a_missing_directory() {

@@ -359,7 +359,11 @@ fn unknown_filesystem_is_refused() {
 
 fn file_on_directory_is_refused() {
     let file = source("directory").join("file");
-    Bundle::new().bind(&file, "/tmp", &["bind"]).refused("/tmp");
+    // Docker adds a hint where it reads these words.
+    Bundle::new().bind(&file, "/tmp", &["bind"]).refused("the source is not a directory");
+    let directory = source("directory");
+    let bundle = Bundle::new().bind(&file, "/file", &["bind"]).bind(&directory, "/file", &["bind"]);
+    bundle.refused("the destination is not a directory");
 }
 
 fn mounts_are_not_seen_by_the_host() {

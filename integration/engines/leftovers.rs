@@ -21,6 +21,8 @@ impl Leftovers {
             lines.extend(entries.map(|entry| format!("network namespace {}", entry.path().display())));
         }
         lines.extend(programs());
+        // Another run of these tests is none of ours.
+        lines.retain(|line| !line.contains("berth-engines-") || line.contains(&mark()));
         Self(lines)
     }
 
@@ -38,9 +40,14 @@ impl Leftovers {
     }
 }
 
+/// What all directories and cgroups of this run have in their names.
+fn mark() -> String {
+    format!("berth-engines-{}", std::process::id())
+}
+
 /// Processes that have this run's directory in their command line or environment, other than this one.
 fn marked_processes() -> Vec<String> {
-    let mark = format!("berth-engines-{}", std::process::id());
+    let mark = mark();
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let found = entries.filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
@@ -51,6 +58,36 @@ fn marked_processes() -> Vec<String> {
             .then(|| format!("process {pid} {line}"))
     });
     found.collect()
+}
+
+/// Kills processes whose command line contains these words, after they had five seconds to end by themselves. They
+/// have to be words that only processes of this run have. What had to be killed, as pid and command line.
+pub fn end_processes(words: &str) -> Vec<String> {
+    let find = || -> Vec<(u32, String)> {
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let found = entries.filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            (line.contains(words) && pid != std::process::id()).then_some((pid, line))
+        });
+        found.collect()
+    };
+    for _ in 0..50 {
+        if find().is_empty() {
+            return Vec::new();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let found = find();
+    for (pid, _) in &found {
+        let killed = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid.cast_signed()),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+        assert!(matches!(killed, Ok(()) | Err(nix::errno::Errno::ESRCH)), "kill {pid}: {killed:?}");
+    }
+    found.into_iter().map(|(pid, line)| format!("{pid} {line}")).collect()
 }
 
 fn mounts() -> Vec<PathBuf> {
@@ -74,6 +111,22 @@ fn directories(directory: &Path, depth: usize, word: &str, lines: &mut BTreeSet<
             if depth > 1 {
                 directories(&entry.path(), depth - 1, word, lines);
             }
+        }
+    }
+}
+
+/// Removes a cgroup of our own with all below, in every hierarchy; there are no processes left in it.
+pub fn remove_cgroups(path: &str) {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top).expect("cgroups").flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([top.to_owned()]) {
+        let own = hierarchy.join(path.trim_start_matches('/'));
+        let mut found = BTreeSet::new();
+        directories(&own, 12, "", &mut found);
+        // In reverse, what is below comes first.
+        let below = found.iter().rev().map(|line| PathBuf::from(line.trim_start()));
+        for cgroup in below.chain([own.clone()]).filter(|cgroup| cgroup.is_dir()) {
+            fs::remove_dir(&cgroup).unwrap_or_else(|error| panic!("{}: {error}", cgroup.display()));
         }
     }
 }

@@ -7,10 +7,12 @@
 #![allow(clippy::expect_used, reason = "a test says what it expected by failing")]
 
 mod containerd;
+mod docker;
 mod image;
 mod leftovers;
 mod site;
 mod table;
+mod terminal;
 
 use site::{Engine, Runtime, Scenario, Skip};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +48,9 @@ fn main() -> ExitCode {
     let mut table = Table::default();
     for runtime in &options.runtimes {
         run::<containerd::Containerd>(runtime, &options, &mut table);
+        run::<docker::Docker>(runtime, &options, &mut table);
+        run::<docker::AsDefault>(runtime, &options, &mut table);
+        run::<docker::Remapped>(runtime, &options, &mut table);
     }
     if options.list {
         return ExitCode::SUCCESS;

@@ -231,8 +231,8 @@ pub(super) fn is_symlink(stat: &FileStat) -> bool {
 fn mismatch(tree: BorrowedFd<'_>, target: &OwnedFd, error: Error) -> Error {
     let (Ok(source), Ok(target)) = (fstat(tree), fstat(target)) else { return error };
     match (is_directory(&source), is_directory(&target)) {
-        (true, false) => error.remedy("the source is a directory and the destination is none"),
-        (false, true) => error.remedy("the destination is a directory and the source is none"),
+        (true, false) => error.remedy("the source is a directory and the destination is not a directory"),
+        (false, true) => error.remedy("the destination is a directory and the source is not a directory"),
         _ => error,
     }
 }

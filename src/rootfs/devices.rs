@@ -20,8 +20,8 @@ use crate::sys::mount::{self, Clone};
 /// A device node to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
-    /// Absolute path in the container; the host's node of the same path is bound where mknod(2) is
-    /// refused.
+    /// Absolute path in the container; where mknod(2) is refused, the host's node of the same path is bound, or
+    /// the one that the kernel names.
     pub path: PathBuf,
     /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`.
     pub kind: SFlag,
@@ -151,12 +151,14 @@ impl Root {
 
     /// The host's node over an empty file.
     fn bind_node(&self, node: &Node) -> Result<()> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let host = open(&node.path, flags, Mode::empty()).call(|| "open(the host's node)".into())?;
-        let stat = fstat(&host).call(|| "fstat(the host's node)".into())?;
-        if !is_node(&stat, node) {
-            return Err(Error::unsupported("mknod is refused, and the host's node is another device"));
-        }
+        let host = match open_host_node(&node.path, node) {
+            // `docker run --device /dev/loop0:/dev/disk`: the path is the container's alone.
+            Err(error) => match named_by_kernel(node) {
+                Some(path) => open_host_node(&path, node)?,
+                None => return Err(error),
+            },
+            host => host?,
+        };
         let target = inroot::find_or_make(self.fd(), &node.path, Symlinks::NotLast, || Ok(Missing::File))?;
         if !target.made {
             let stat = fstat(&target.fd).call(|| "fstat".into())?;
@@ -169,6 +171,37 @@ impl Root {
         }
         bind_file(&host, &target.fd)
     }
+}
+
+/// Where the host has the node, as far as that can be found out.
+pub(super) fn host_path(node: &Node) -> PathBuf {
+    match open_host_node(&node.path, node) {
+        Ok(_) => node.path.clone(),
+        Err(_) => named_by_kernel(node).unwrap_or_else(|| node.path.clone()),
+    }
+}
+
+fn open_host_node(path: &Path, node: &Node) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let host = open(path, flags, Mode::empty()).call(|| format!("open(the host's {})", path.display()))?;
+    let stat = fstat(&host).call(|| "fstat(the host's node)".into())?;
+    if is_node(&stat, node) {
+        return Ok(host);
+    }
+    Err(Error::unsupported("mknod is refused, and the host's node is another device"))
+}
+
+/// The path at which devtmpfs has a device (Documentation/ABI/stable/sysfs-dev; DEVNAME since Linux 2.6.31).
+fn named_by_kernel(node: &Node) -> Option<PathBuf> {
+    let kind = match node.kind {
+        SFlag::S_IFCHR => "char",
+        SFlag::S_IFBLK => "block",
+        _ => return None,
+    };
+    let (major, minor) = (libc::major(node.device), libc::minor(node.device));
+    let event = std::fs::read_to_string(format!("/sys/dev/{kind}/{major}:{minor}/uevent")).ok()?;
+    let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    Some(Path::new("/dev").join(name))
 }
 
 /// Binds one file over another.

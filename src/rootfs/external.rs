@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::attach::seal;
 use super::build::{Root, cut_off};
+use super::devices::host_path;
 use super::hostfs::unescape;
 use super::inroot::{self, Missing, Symlinks};
 use super::plan::{Mount, Plan, Step, What};
@@ -140,7 +141,7 @@ impl Plan {
         };
         candidates.extend(self.masked.iter().map(|path| file(path, Path::new("/dev/null"))));
         // Where mknod(2) was refused.
-        candidates.extend(self.devices.iter().flatten().map(|node| file(&node.path, &node.path)));
+        candidates.extend(self.devices.iter().flatten().map(|node| file(&node.path, &host_path(node))));
         candidates
     }
 

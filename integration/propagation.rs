@@ -150,7 +150,8 @@ fn mounts_without_a_mount_namespace_are_nowhere() {
     let report = container.started_report();
     assert_eq!(report.namespace("mnt"), host::namespace("self", "mnt"));
     assert_eq!(report.namespace("pid"), host::namespace(&container.pid().to_string(), "pid"));
-    let exec = container.verb("exec", &[], &["/bin/payload", "list:/scratch", "list:/volume/later", "report"]);
+    let exec =
+        container.verb("exec", &[], &["/bin/payload", "list:/scratch", "list:/volume/later", "report"]);
     let joined = Report::parse(&exec.done().ok().stdout());
     for path in ["/scratch", "/volume/later"] {
         assert_eq!(joined.probe(&format!("list:{path}")), &json!(["file"]), "{path}");

@@ -99,7 +99,6 @@ impl Failure {
 }
 
 fn has_capability(name: &str) -> bool {
-    name.parse().is_ok_and(|capability| {
-        caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false)
-    })
+    name.parse()
+        .is_ok_and(|capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false))
 }

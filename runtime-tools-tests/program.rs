@@ -84,7 +84,11 @@ impl Job {
         // Nothing is mounted there in this mount namespace.
         fs::remove_dir_all(&self.directory)?;
         serde_json::from_slice(&output.stdout).map_err(|error| {
-            std::io::Error::other(format!("{}: {error}: {}", output.status, String::from_utf8_lossy(&output.stdout)))
+            std::io::Error::other(format!(
+                "{}: {error}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stdout)
+            ))
         })
     }
 
@@ -100,9 +104,13 @@ impl Job {
             remove_cgroups(&host::cgroups_named(&host::NAMED_CGROUPS.map(str::to_owned)));
         }
         let end = self.run_program()?;
-        let text = |name| fs::read(self.directory.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let mut outcome =
-            Outcome { failures: tap::failures(end, &text("stdout")?, &text("stderr")?), ..Outcome::default() };
+        let text = |name| {
+            fs::read(self.directory.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let mut outcome = Outcome {
+            failures: tap::failures(end, &text("stdout")?, &text("stderr")?),
+            ..Outcome::default()
+        };
         self.tidy(&mut outcome)?;
         Ok(outcome)
     }
@@ -229,7 +237,9 @@ fn await_child(mut child: Child, limit: Duration) -> std::io::Result<End> {
 fn processes_left() -> Vec<(i32, String)> {
     let mut left = Vec::new();
     for _ in 0..200 {
-        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+        {
+        }
         left = host::descendants();
         if left.is_empty() {
             return left;

@@ -100,7 +100,10 @@ fn error_of(line: &str) -> Option<String> {
 /// the specification.
 fn last_words(stderr: &str) -> &str {
     let says = |line: &&str| {
-        !line.trim().is_empty() && !is_exit_status(line) && !line.starts_with("Refer to: ") && !line.starts_with("Clean: ")
+        !line.trim().is_empty()
+            && !is_exit_status(line)
+            && !line.starts_with("Refer to: ")
+            && !line.starts_with("Clean: ")
     };
     stderr.lines().rev().find(says).unwrap_or("nothing on stderr")
 }
@@ -135,7 +138,10 @@ mod tests {
     fn the_end_of_the_program_counts() {
         assert!(passes(""));
         assert_eq!(failures(End::Status(1), "", "a\nb\nexit status 1\n\n"), ["exit status 1: b"]);
-        assert_eq!(failures(End::Status(0), "not ok 1 - exit status 1", "why\n"), ["not ok: exit status 1 why"]);
+        assert_eq!(
+            failures(End::Status(0), "not ok 1 - exit status 1", "why\n"),
+            ["not ok: exit status 1 why"]
+        );
         assert_eq!(failures(End::Timeout, "", ""), ["timeout"]);
     }
 
@@ -143,6 +149,8 @@ mod tests {
     fn an_error_counts_where_nothing_is_asserted() {
         let error = "TAP version 13\n  ---\n  {\"error\":\"wrong\\norder\"}\n  ...\n1..0\n";
         assert_eq!(failures(End::Status(0), error, ""), ["error: wrong order"]);
-        assert!(passes("TAP version 13\nok 1 - refused\n  ---\n  {\"error\":\"exit status 1\"}\n  ...\n1..1\n"));
+        assert!(passes(
+            "TAP version 13\nok 1 - refused\n  ---\n  {\"error\":\"exit status 1\"}\n  ...\n1..1\n"
+        ));
     }
 }

@@ -155,9 +155,8 @@ impl Root {
     /// Before Linux 6.15 nothing can be mounted in a tree that is attached nowhere.
     fn explain_detached(&self, error: Error) -> Error {
         if self.detached && error.errno() == Some(Errno::EINVAL) {
-            return error.remedy(
-                "mounts without a mount namespace need Linux 6.15; add one to linux.namespaces",
-            );
+            return error
+                .remedy("mounts without a mount namespace need Linux 6.15; add one to linux.namespaces");
         }
         error
     }

@@ -181,8 +181,7 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
     let readonly = paths(linux.and_then(|linux| linux.readonly_paths().as_deref()), "linux.readonlyPaths")?;
     let readonly_root =
         request.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true);
-    let mounts_something =
-        !mounts.is_empty() || !masked.is_empty() || !readonly.is_empty() || readonly_root;
+    let mounts_something = !mounts.is_empty() || !masked.is_empty() || !readonly.is_empty() || readonly_root;
     let label = label(linux)?;
     let mut steps = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {

@@ -48,15 +48,16 @@ impl Suite {
     pub fn conclude(&self, results: &Results, faults: &[String]) -> ExitCode {
         self.print_table(results);
         let (mut passed, mut excused, mut failed) = (0, 0, 0);
+        let mut excuses: Vec<(&Failure, Vec<String>)> = Vec::new();
         for key in self.keys().into_iter().filter(|key| key.runtime == 0) {
             let name = format!("{} ({})", self.programs[key.program], self.title(key.layout));
             match self.verdict(key, results) {
                 Verdict::Passed => passed += 1,
                 Verdict::Excused(failure) => {
                     excused += 1;
-                    println!("expected to fail: {name}: {}", one_line(&failure.reason));
-                    if let Some(although) = &failure.although {
-                        println!("    although: {}", one_line(although));
+                    match excuses.iter_mut().find(|(known, _)| std::ptr::eq(*known, failure)) {
+                        Some((_, names)) => names.push(name),
+                        None => excuses.push((failure, vec![name])),
                     }
                 }
                 Verdict::Failed(why) => {
@@ -64,6 +65,12 @@ impl Suite {
                     println!("FAILED: {name}");
                     why.iter().for_each(|line| println!("    {line}"));
                 }
+            }
+        }
+        for (failure, names) in excuses {
+            println!("expected to fail: {}\n    {}", names.join(", "), one_line(&failure.reason));
+            if let Some(although) = &failure.although {
+                println!("    although: {}", one_line(although));
             }
         }
         for fault in faults {

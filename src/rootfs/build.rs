@@ -118,8 +118,15 @@ impl Plan {
 
 /// The rootfs as a mount that is in no mount namespace.
 fn detached_copy(rootfs: &OwnedFd) -> Result<OwnedFd> {
-    let tree = mount::open_tree(rootfs.as_fd(), c"", Clone::Recursive, true)
-        .call(|| "open_tree(rootfs, CLONE|RECURSIVE)".into())?;
+    let tree = mount::open_tree(rootfs.as_fd(), c"", Clone::Recursive, true).map_err(|errno| {
+        let error = Error::syscall("open_tree(rootfs, CLONE|RECURSIVE)", errno);
+        match errno {
+            Errno::EPERM => {
+                error.remedy("the host's mounts may not be copied; add a mount namespace to linux.namespaces")
+            }
+            _ => error,
+        }
+    })?;
     attach::cut_off_tree(tree.as_fd())?;
     Ok(tree)
 }

@@ -50,7 +50,11 @@ fn run_suite(arguments: &[String]) -> Result<ExitCode, String> {
     let [built, list, runtimes @ ..] = arguments else {
         return Err("usage: runtime-tools BUILT EXPECTED NAME=RUNTIME... [-- WORD...]".to_owned());
     };
-    let absolute = |path: &str| fs::canonicalize(path).map_err(|error| format!("{path}: {error}"));
+    // The programs run elsewhere, and would call a missing runtime's refusal an error that they wait for.
+    let absolute = |path: &str| match std::path::absolute(path) {
+        Ok(found) if found.exists() => Ok(found),
+        _ => Err(format!("{path}: is not there")),
+    };
     let built = absolute(built)?;
     let expected = Expected::read(Path::new(list))?;
     let mut named = Vec::new();

@@ -86,6 +86,11 @@ impl Suite {
         let Some(outcome) = results.get(&key) else { return Verdict::Failed(vec!["no result".to_owned()]) };
         let mut why: Vec<String> =
             outcome.left_by_runtime.iter().map(|thing| format!("left behind: {thing}")).collect();
+        if !why.is_empty() {
+            why.extend(
+                outcome.left_by_suite.iter().map(|thing| format!("left by the suite itself: {thing}")),
+            );
+        }
         let excuse = self.expected.failure(program, self.cgroups(key.layout));
         match excuse {
             None => why.extend(outcome.failures.iter().cloned()),

@@ -47,7 +47,7 @@ lint: ## formatting, and clippy with warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # In the order in which a failure is found soonest.
-TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-engines vm-test-v2 vm-test-v1
+TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-engines runtime-tools vm-test-v2 vm-test-v1
 
 test: $(TEST_STEPS) ## everything; installs what it needs (root)
 
@@ -81,6 +81,16 @@ engines: build ## containerd, CRI, Docker, Podman and Buildah run containers wit
 recording: build ## write docs/docker.svg anew: a session of docker with berth (root)
 	@integration/dependencies
 	BERTH_WRITE_RECORDING="$(CURDIR)/docs/docker.svg" $(CARGO) test --locked --test engines -- --runtime berth=target/berth "docker::what README shows"
+
+runtime-tools: build ## opencontainers/runtime-tools with berth and its peers, on both cgroup layouts (root)
+	@integration/dependencies
+	@runtime-tools-tests/dependencies
+	@runtime-tools-tests/build target/runtime-tools
+	@bench/peers.sh
+	$(CARGO) test --locked --quiet --example runtime-tools
+	$(CARGO) build --locked --quiet --example runtime-tools
+	@peers=(); for peer in runc crun youki; do [ -x target/peers/$$peer ] && peers+=("$$peer=target/peers/$$peer"); done; \
+	target/$(TRIPLE)/debug/examples/runtime-tools target/runtime-tools runtime-tools-tests/expected.toml berth=target/berth "$${peers[@]}"
 
 # The binary that ships is tested there; the one with overflow checks was tested on the host. Emulation is
 # slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by. There is
@@ -155,4 +165,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines engines recording vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help
+.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines engines recording runtime-tools vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 tests! {
     process_is_in_its_cgroup_everywhere, relative_path, without_a_path_the_id_names_it, removed_after_the_run,
     nested_cgroups_are_removed, memory_limit, memory_and_swap_limit, memory_limit_is_enforced, cpu_quota_and_period, cpu_shares,
-    pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, unified_on_v2, unified_of_a_missing_controller,
+    pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, missing_controller_leaves_no_parents, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
     a_cgroup_in_use_is_left_alone, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
@@ -173,6 +173,21 @@ fn bad_value_leaves_nothing() {
     let container = Bundle::new().set("/linux/resources/cpu", json!({ "quota": 1, "period": 1 })).container();
     container.refused("invalid argument");
     assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+}
+
+/// runtime-tools' linux_cgroups_relative_pids: the cgroup itself is never made, only what leads to it.
+fn missing_controller_leaves_no_parents() {
+    let missing = ["memory", "pids"].into_iter().find(|name| hierarchy_of(name).is_none());
+    require!(is_v2() && missing.is_some(), "only on cgroup v2 without memory or pids");
+    let resources = match missing {
+        Some("memory") => json!({ "memory": { "limit": 1 << 26 } }),
+        _ => json!({ "pids": { "limit": 100 } }),
+    };
+    let bundle = Bundle::new().set("/linux/resources", resources);
+    let path = bundle.cgroup_path();
+    let container = bundle.set("/linux/cgroupsPath", format!("{path}/between/leaf")).container();
+    container.refused("does not have it");
+    assert_eq!(host::cgroups_with(&path), Vec::<PathBuf>::new());
 }
 
 fn unified_on_v2() {

@@ -107,11 +107,11 @@ fn state_on_stdin() {
         assert_eq!(state["bundle"], container.bundle.path.to_str().expect("path"), "{label}");
         assert_eq!(state["annotations"], json!({ "key": "value" }), "{label}");
         assert!(state["ociVersion"].is_string(), "{label}");
+        // Those of `create` too: runtime.md calls "creating" what comes before the first hook.
         let status = match label.as_str() {
-            "startContainer" => "created",
             "poststart" => "running",
             "poststop" => "stopped",
-            _ => "creating",
+            _ => "created",
         };
         assert_eq!(state["status"], status, "{label}");
         // runtime.md, State: the pid as it is seen where the hook runs.

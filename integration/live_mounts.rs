@@ -8,7 +8,7 @@ use std::fs;
 
 tests! {
     a_bind_comes_and_goes, a_tmpfs_belongs_to_the_containers_root, no_symlink_leads_out_of_the_container,
-    a_procfs_would_be_the_hosts, what_is_wrong_is_named,
+    a_procfs_would_be_the_hosts, without_a_mount_namespace_they_would_be_the_hosts, what_is_wrong_is_named,
 }
 
 fn up(bundle: Bundle) -> Container {
@@ -85,6 +85,14 @@ fn a_procfs_would_be_the_hosts() {
         let list = json!([{ "destination": "/tmp", "type": kind, "source": kind }]);
         mounts(&container, "add", list).fails("cannot be added to a container that is there");
     }
+}
+
+fn without_a_mount_namespace_they_would_be_the_hosts() {
+    let container = up(Bundle::new().without_namespace("mount").set("/mounts", json!([])));
+    for verb in ["add", "remove"] {
+        mounts(&container, verb, volume()).fails("the container has no mount namespace");
+    }
+    container.finish();
 }
 
 fn what_is_wrong_is_named() {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 tests! {
     private_by_default, mounts_of_the_host_reach_a_slave, mounts_of_the_host_do_not_reach_a_private_root, shared_root_reaches_the_host,
-    slave_bind_of_a_shared_source, hosts_propagation_is_unchanged, unchanged_without_a_mount_namespace, unknown_propagation_is_refused,
+    slave_bind_of_a_shared_source, hosts_propagation_is_unchanged, unchanged_without_a_mount_namespace,
+    mounts_without_a_mount_namespace_are_nowhere, unknown_propagation_is_refused,
     shared_host_sees_no_mounts, host_mounts_stay_below_a_shared_rootfs,
 }
 
@@ -126,6 +127,39 @@ fn unchanged_without_a_mount_namespace() {
     bundle = bundle.steps(&["exit:0"]);
     let done = bundle.container().run();
     assert_eq!(table(), before, "{}", done.describe());
+}
+
+/// config-linux.md#namespaces: what is not listed is inherited. The mounts are the container's all the same; on
+/// the host, where all is shared, none of them is ever seen, nor one in a volume that the host shares.
+fn mounts_without_a_mount_namespace_are_nowhere() {
+    shared_host();
+    let source = shared_source();
+    let bundle = Bundle::new()
+        .without_namespace("mount")
+        .mount("/scratch", "tmpfs", "tmpfs", &[])
+        .bind(&source, "/volume", &["rbind"])
+        .mount("/volume/later", "tmpfs", "tmpfs", &[])
+        .steps(&["create:/scratch/file:x", "create:/volume/later/file:x", "report", "sleep:1000"]);
+    if !host::kernel_is_at_least(6, 15) {
+        bundle.refused("need Linux 6.15");
+        return;
+    }
+    let before = table();
+    let mut container = bundle.container();
+    container.up();
+    let report = container.started_report();
+    assert_eq!(report.namespace("mnt"), host::namespace("self", "mnt"));
+    assert_eq!(report.namespace("pid"), host::namespace(&container.pid().to_string(), "pid"));
+    let exec =
+        container.verb("exec", &[], &["/bin/payload", "list:/scratch", "list:/volume/later", "report"]);
+    let joined = Report::parse(&exec.done().ok().stdout());
+    for path in ["/scratch", "/volume/later"] {
+        assert_eq!(joined.probe(&format!("list:{path}")), &json!(["file"]), "{path}");
+    }
+    assert_eq!(table(), before);
+    assert!(!source.join("later/file").exists(), "the tmpfs in the volume is the host's too");
+    container.finish();
+    assert_eq!(table(), before);
 }
 
 fn unknown_propagation_is_refused() {

@@ -13,6 +13,7 @@ use super::controllers;
 use super::devices::{List, Rules};
 use super::plan::Plan;
 use super::record::{Directory, Record, Version};
+use super::remove::remove_parents;
 use super::systemd;
 use super::write::{Write, open_at, read_at, write_at};
 use crate::error::{Code, Error, Result};
@@ -187,7 +188,17 @@ impl Plan {
     }
 
     /// Makes the directory, and its parents where they are missing; whether it is new.
+    ///
+    /// # Errors
+    /// The kernel's. The parents that were made are gone again.
     pub(super) fn make(&self, directory: &Directory) -> Result<(OwnedFd, bool)> {
+        self.make_with_parents(directory).map_err(|error| match remove_parents(directory) {
+            Ok(()) => error,
+            Err(second) => error.context(format!("(and then: {second})")),
+        })
+    }
+
+    fn make_with_parents(&self, directory: &Directory) -> Result<(OwnedFd, bool)> {
         let root = open_root(&directory.mountpoint)?;
         // Nearly always the parents are there. One that another container leaves at this moment can
         // vanish under us; it cannot go on for ever, because each round another container has to end.

@@ -6,7 +6,6 @@
 //! it, as the spec's wording and runc's emulation of cgroup v1 have it. linux.devices creates nodes
 //! but allows nothing (config-linux.md, "Allowed Device list").
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
@@ -193,13 +192,13 @@ impl Rules {
     /// Where a later rule takes a single device out of an earlier wildcard of the same side: v1's
     /// list is unordered and would go on allowing it.
     pub fn list(&self) -> Result<List> {
-        let mut list = List { allow: self.default_allow(), exceptions: BTreeMap::new() };
+        let mut list = List { allow: self.default_allow(), exceptions: Vec::new() };
         for rule in self.0.iter().filter(|rule| rule.device != Device::ANY || rule.access != Access::ALL) {
             for device in rule.device.per_kind() {
                 if rule.allow == list.allow {
                     list.withdraw(device, rule.access)?;
                 } else {
-                    list.exceptions.entry(device).or_insert(Access(0)).0 |= rule.access.0;
+                    list.except(device, rule.access);
                 }
             }
         }
@@ -234,10 +233,23 @@ impl Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct List {
     allow: bool,
-    exceptions: BTreeMap<Device, Access>,
+    /// Each device once, in the order in which the rules first name them: written in this order the kernel
+    /// shows them so, the configured ones before the defaults.
+    exceptions: Vec<(Device, Access)>,
 }
 
 impl List {
+    fn except(&mut self, device: Device, access: Access) {
+        match self.exceptions.iter_mut().find(|(known, _)| *known == device) {
+            Some((_, known)) => known.0 |= access.0,
+            None => self.exceptions.push((device, access)),
+        }
+    }
+
+    fn access_to(&self, device: Device) -> Access {
+        self.exceptions.iter().find(|(known, _)| *known == device).map_or(Access(0), |(_, access)| *access)
+    }
+
     fn withdraw(&mut self, device: Device, access: Access) -> Result<()> {
         for (exception, rest) in &mut self.exceptions {
             if device.covers(*exception) {
@@ -249,18 +261,18 @@ impl List {
                 .remedy("list the devices one by one, or use cgroup v2"));
             }
         }
-        self.exceptions.retain(|_, rest| rest.0 != 0);
+        self.exceptions.retain(|(_, rest)| rest.0 != 0);
         Ok(())
     }
 
     /// The text of `devices.list`.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut list = Self { allow: false, exceptions: BTreeMap::new() };
+        let mut list = Self { allow: false, exceptions: Vec::new() };
         for line in text.lines() {
             let mut words = line.split([' ', ':']);
             let kind = match words.next()? {
                 // Exceptions from "everything" are not shown (kernel: devcgroup_seq_show).
-                "a" => return Some(Self { allow: true, exceptions: BTreeMap::new() }),
+                "a" => return Some(Self { allow: true, exceptions: Vec::new() }),
                 "b" => Kind::Block,
                 "c" => Kind::Char,
                 _ => return None,
@@ -270,7 +282,7 @@ impl List {
                 digits => digits.parse().ok().map(Some),
             };
             let device = Device { kind: Some(kind), major: number()?, minor: number()? };
-            list.exceptions.insert(device, Access::parse(words.next()).ok()?);
+            list.except(device, Access::parse(words.next()).ok()?);
         }
         Some(list)
     }
@@ -292,11 +304,10 @@ impl List {
             return reset.into_iter().chain(exceptions).collect();
         }
         let missing = |from: &Self, to: &Self| {
-            let from = from.exceptions.clone();
             to.exceptions
                 .iter()
                 .filter_map(|(device, access)| {
-                    let rest = Access(access.0 & !from.get(device).map_or(0, |has| has.0));
+                    let rest = Access(access.0 & !from.access_to(*device).0);
                     (rest.0 != 0).then(|| format!("{device} {rest}"))
                 })
                 .collect::<Vec<_>>()
@@ -319,7 +330,7 @@ impl List {
             .remedy("leave out --systemd-cgroup, or list the devices one by one")
         };
         if self.allow {
-            return match self.exceptions.iter().next() {
+            return match self.exceptions.first() {
                 None => Ok(None),
                 Some((device, access)) => Err(inexpressible(device, access)),
             };

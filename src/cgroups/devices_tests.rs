@@ -152,6 +152,18 @@ fn v1_writes_only_the_difference() {
     assert_eq!(privileged.writes_from(&current), [("devices.allow", "a".to_owned())]);
 }
 
+/// config-linux.md#allowed-device-list: "the runtime MUST apply entries in the listed order".
+#[test]
+fn v1_writes_the_rules_in_the_order_of_the_list() {
+    let json = r#"[{"allow":false,"access":"rwm"},
+        {"allow":true,"type":"c","major":10,"minor":229,"access":"rwm"},
+        {"allow":true,"type":"b","major":8,"minor":20,"access":"rw"},
+        {"allow":true,"type":"b","major":10,"minor":200,"access":"r"}]"#;
+    let writes = rules(json).list().unwrap().writes_from(&List::parse("a *:* rwm\n").unwrap());
+    let written: Vec<&str> = writes.iter().map(|(_, rule)| rule.as_str()).take(5).collect();
+    assert_eq!(written, ["a", "c 10:229 rwm", "b 8:20 rw", "b 10:200 r", "c *:* m"]);
+}
+
 #[test]
 fn bad_rules_are_refused() {
     for json in [

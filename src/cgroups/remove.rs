@@ -82,7 +82,7 @@ fn remove_tree(path: &Path) -> Result<bool> {
 }
 
 /// Removes the parents that carry our mark, as far as they are empty.
-fn remove_parents(directory: &Directory) -> Result<()> {
+pub(super) fn remove_parents(directory: &Directory) -> Result<()> {
     let mark = if directory.is_unified() { MARK_V2 } else { MARK_V1 };
     for parent in directory.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
         let path = directory.mountpoint.join(parent);

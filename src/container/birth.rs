@@ -341,7 +341,8 @@ impl Birth<'_> {
         // A hook may ask for the state of its container.
         self.note_init()?;
         let pid = self.record.init.map_or(0, |init| init.pid);
-        let state = self.record.oci_state("creating", pid).to_json()?;
+        // runtime.md, State: "creating" is step 2 of the lifecycle, and these are called after it.
+        let state = self.record.oci_state("created", pid).to_json()?;
         self.planned.run_runtime_hooks(&state)
     }
 

@@ -67,6 +67,11 @@ pub fn mounts(host: &Host, id: &str, change: Change, file: &Path) -> Result<()> 
 }
 
 fn compile(dir: &StateDir, record: &Record, target: &Target, mounts: &[u8]) -> Result<rootfs::Plan> {
+    if !target.has(Kind::Mount) {
+        return Err(Error::unsupported(
+            "mounts: the container has no mount namespace, they would be the host's",
+        ));
+    }
     let mut warnings = Vec::new();
     let mut spec = spec::parse_with_mounts(&dir.config()?, mounts, &mut warnings)?;
     // The mounts are what is checked here; the container's terminal is none of our business.

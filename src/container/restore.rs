@@ -292,7 +292,7 @@ impl Restoration<'_> {
         if self.planned.prestart.is_empty() && self.planned.create_runtime.is_empty() {
             return Ok(());
         }
-        let state = self.record.oci_state("creating", pid).to_json()?;
+        let state = self.record.oci_state("created", pid).to_json()?;
         self.planned.run_runtime_hooks(&state)
     }
 

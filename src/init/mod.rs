@@ -226,7 +226,7 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
         newborn.expect(FromParent::HooksDone)?;
     }
     // After createRuntime, and with the host's paths still in reach (config.md#createcontainer-hooks).
-    run_hooks(plan, hooks::Kind::CreateContainer, &plan.create_container, "creating")?;
+    run_hooks(plan, hooks::Kind::CreateContainer, &plan.create_container, "created")?;
     root.enter(&plan.rootfs)?;
 
     // From here on nothing but the container's own files is in sight.

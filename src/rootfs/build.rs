@@ -22,6 +22,8 @@ pub struct Root {
     /// Mounts that become read-only once nothing more is made in them. Our own descriptors, not
     /// paths: the container's processes cannot redirect them (CVE-2026-115521).
     pub(super) readonly_later: Vec<OwnedFd>,
+    /// It is attached nowhere, and mount(2) takes no mount point in such a tree.
+    pub(super) detached: bool,
     /// The process's own, until the root is built.
     umask: Mode,
 }
@@ -30,7 +32,7 @@ impl Root {
     /// Modes of what is made in it are meant as they are written: the umask is none until
     /// [`Root::restore_umask`].
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root, readonly_later: Vec::new(), umask: umask(Mode::empty()) }
+        Self { root, readonly_later: Vec::new(), detached: false, umask: umask(Mode::empty()) }
     }
 
     /// Gives the process its own umask again.
@@ -47,7 +49,7 @@ impl Plan {
     /// Runs in the child, in its mount namespace, with the host's root.
     pub fn begin(&self) -> Result<Root> {
         let begin = || {
-            let mut root = Root::new(self.open_rootfs()?);
+            let mut root = Root { detached: self.detached, ..Root::new(self.open_rootfs()?) };
             root.take(&self.steps[..self.first_cgroup_step()])?;
             Ok(root)
         };
@@ -90,7 +92,8 @@ impl Plan {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         if !self.mount_namespace {
             // Every change of propagation here would be the host's (fixed in runc 1.5.3).
-            return open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into());
+            let directory = open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into())?;
+            return if self.detached { detached_copy(&directory) } else { Ok(directory) };
         }
         match self.host_propagation {
             // Before the first mount: it would appear on the host otherwise.
@@ -111,6 +114,21 @@ impl Plan {
             Err(errno) => Err(Error::syscall("open_tree(rootfs, CLONE|RECURSIVE)", errno)),
         }
     }
+}
+
+/// The rootfs as a mount that is in no mount namespace.
+fn detached_copy(rootfs: &OwnedFd) -> Result<OwnedFd> {
+    let tree = mount::open_tree(rootfs.as_fd(), c"", Clone::Recursive, true).map_err(|errno| {
+        let error = Error::syscall("open_tree(rootfs, CLONE|RECURSIVE)", errno);
+        match errno {
+            Errno::EPERM => {
+                error.remedy("the host's mounts may not be copied; add a mount namespace to linux.namespaces")
+            }
+            _ => error,
+        }
+    })?;
+    attach::cut_off_tree(tree.as_fd())?;
+    Ok(tree)
 }
 
 /// The namespace's copies of the host's mounts no longer send mounts to the host.

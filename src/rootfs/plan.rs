@@ -37,6 +37,9 @@ pub struct Plan {
     /// Absolute path on the host.
     pub(super) rootfs: PathBuf,
     pub(super) mount_namespace: bool,
+    /// Without a mount namespace: the rootfs and what is mounted in it stay a tree that is attached nowhere, so
+    /// that nothing of it is the host's, or is left when the last process of the container has ended.
+    pub(super) detached: bool,
     pub(super) user_namespace: bool,
     /// What becomes of the copied host mounts before anything else; None leaves them as they are.
     pub(super) host_propagation: Option<u64>,
@@ -178,9 +181,7 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
     let readonly = paths(linux.and_then(|linux| linux.readonly_paths().as_deref()), "linux.readonlyPaths")?;
     let readonly_root =
         request.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true);
-    if !request.mount_namespace {
-        refuse_host_mounts(mounts, &masked, &readonly, readonly_root)?;
-    }
+    let mounts_something = !mounts.is_empty() || !masked.is_empty() || !readonly.is_empty() || readonly_root;
     let label = label(linux)?;
     let mut steps = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
@@ -196,6 +197,7 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
     Ok(Plan {
         rootfs: request.rootfs.to_owned(),
         mount_namespace: request.mount_namespace,
+        detached: !request.mount_namespace && mounts_something,
         user_namespace: request.user_namespace,
         host_propagation,
         root_propagation,
@@ -212,27 +214,6 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
         cwd: cwd.filter(|cwd| cwd != Path::new("/")),
         label,
     })
-}
-
-/// Without a mount namespace a mount would be the host's, and stay after the container.
-fn refuse_host_mounts(
-    mounts: &[SpecMount],
-    masked: &[PathBuf],
-    readonly: &[PathBuf],
-    readonly_root: bool,
-) -> Result<()> {
-    for (present, field) in [
-        (!mounts.is_empty(), "mounts"),
-        (!masked.is_empty(), "linux.maskedPaths"),
-        (!readonly.is_empty(), "linux.readonlyPaths"),
-        (readonly_root, "root.readonly"),
-    ] {
-        if present {
-            return Err(Error::invalid(format!("{field}: it would change the host's mounts"))
-                .remedy("add a mount namespace to linux.namespaces"));
-        }
-    }
-    Ok(())
 }
 
 /// The copied host mounts first, the container's root mount last.

@@ -3,10 +3,13 @@
 //! The only system call is the read. What the document says about the host (do these paths exist,
 //! can this kernel do that) is found out by those who use it.
 
+mod advice;
 #[cfg(test)]
 mod conformance;
 mod document;
+mod finding;
 mod locate;
+mod members;
 mod shape;
 mod template;
 #[cfg(test)]
@@ -21,7 +24,8 @@ use oci_spec::runtime::Spec;
 
 use crate::error::{Call, Context, Error, Result};
 
-pub use document::{parse, parse_process, parse_resources, parse_with_mounts};
+pub use document::{Examined, examine, parse, parse_process, parse_resources, parse_with_mounts};
+pub use finding::{Finding, Rule, Severity};
 pub use template::template;
 pub use validate::{Options as ValidateOptions, validate};
 
@@ -30,30 +34,6 @@ pub const CONFIG: &str = "config.json";
 
 /// Version of the runtime specification that berth implements.
 pub const VERSION: &str = "1.3.0";
-
-/// One thing that is wrong with a config.json.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Where: `process.args[1]`; empty for the document itself.
-    pub path: String,
-    /// The section of the runtime specification that says so, empty for the JSON itself.
-    pub section: &'static str,
-    /// What: `must be an absolute path, not "a"`.
-    pub message: String,
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)?;
-        if !self.section.is_empty() {
-            write!(f, " ({})", self.section)?;
-        }
-        Ok(())
-    }
-}
 
 /// Reads `bundle/config.json`, for [`parse`].
 ///

@@ -531,7 +531,7 @@ fn what_the_types_are_too_strict_for_is_read() {
             "scheduler flags",
             set(
                 "/process/scheduler",
-                json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}),
+                json!({"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 2048, "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}),
             ),
         ),
         ("empty affinity", set("/process/execCPUAffinity", json!({"initial": "", "final": "0-3,7"}))),

@@ -23,6 +23,16 @@ pub(super) fn devices(config: &Config, problems: &mut Problems) {
         if device.typ() != LinuxDeviceType::P {
             device_number(problems, &path, device);
         }
+        let differs = |earlier: &LinuxDevice| {
+            (earlier.typ(), earlier.major(), earlier.minor())
+                != (device.typ(), device.major(), device.minor())
+        };
+        if devices[..index].iter().any(|earlier| earlier.path() == device.path() && differs(earlier)) {
+            problems.add(
+                format!("{path}.path"),
+                format!("{:?} is there already as another device", device.path()),
+            );
+        }
     }
 }
 
@@ -92,12 +102,16 @@ pub(super) fn memory_policy(config: &Config, problems: &mut Problems) {
         _ if nodes.is_empty() => problems.add("linux.memoryPolicy.nodes", format!("is required with {mode}")),
         _ => {}
     }
-    if !nodes.is_empty() && !super::resources::is_list(nodes) {
+    if !nodes.is_empty() && !super::is_cpu_list(nodes) {
         problems.add("linux.memoryPolicy.nodes", format!("must be a list like 0-3,7, not {nodes:?}"));
     }
     let flags = policy.flags().as_deref().unwrap_or_default();
     if flags.contains(&MpolFRelativeNodes) && flags.contains(&MpolFStaticNodes) {
         problems.add("linux.memoryPolicy.flags", "has both MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES");
+    }
+    let about_nodes = flags.iter().find(|flag| matches!(flag, MpolFRelativeNodes | MpolFStaticNodes));
+    if let (MpolLocal | MpolPreferred, Some(flag), true) = (mode, about_nodes, nodes.is_empty()) {
+        problems.add("linux.memoryPolicy.flags", format!("{flag} needs nodes, and {mode} has none"));
     }
 }
 

@@ -1,7 +1,8 @@
 //! `mounts`
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Root};
 
+use super::namespaces::each_id_mapping;
 use super::{Config, Problems};
 
 /// Options that make a mount of something that is there already, so that it needs no type.
@@ -28,15 +29,34 @@ pub(super) fn destinations(config: &Config, problems: &mut Problems) {
     }
 }
 
-pub(super) fn sources_and_types(config: &Config, problems: &mut Problems) {
+pub(super) fn sources(config: &Config, problems: &mut Problems) {
     for (path, mount) in mounts(config) {
-        let options = mount.options().as_deref().unwrap_or_default();
         if is_bind(mount) && mount.source().is_none() {
             problems.add(format!("{path}.source"), "a bind mount needs a source");
         }
+    }
+}
+
+pub(super) fn types(config: &Config, problems: &mut Problems) {
+    for (path, mount) in mounts(config) {
+        let options = mount.options().as_deref().unwrap_or_default();
         if mount.typ().is_none() && !options.iter().any(|option| WITHOUT_TYPE.contains(&option.as_str())) {
             problems.add(format!("{path}.type"), "is needed for all but bind mounts and remounts");
         }
+    }
+}
+
+/// Without a mount namespace they would be the host's, and stay after the container.
+pub(super) fn namespace(config: &Config, problems: &mut Problems) {
+    if mounts(config).next().is_some() && !config.has_namespace(LinuxNamespaceType::Mount) {
+        problems.add("mounts", "needs a mount namespace, or it would change the host's mounts");
+    }
+}
+
+pub(super) fn readonly_root(config: &Config, problems: &mut Problems) {
+    let readonly = config.spec.root().as_ref().and_then(Root::readonly) == Some(true);
+    if readonly && !config.has_namespace(LinuxNamespaceType::Mount) {
+        problems.add("root.readonly", "needs a mount namespace, or it would change the host's mounts");
     }
 }
 
@@ -54,16 +74,12 @@ pub(super) fn id_mappings(config: &Config, problems: &mut Problems) {
         }
         for (name, mappings) in [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())]
         {
-            for (index, mapping) in mappings.iter().flatten().enumerate() {
-                if mapping.size() == 0 {
-                    problems.add(format!("{path}.{name}[{index}].size"), "must be greater than zero");
-                }
-            }
+            each_id_mapping(problems, &format!("{path}.{name}"), mappings.as_deref().unwrap_or_default());
         }
     }
 }
 
-fn mounts<'a>(config: &Config<'a>) -> impl Iterator<Item = (String, &'a Mount)> {
+pub(in crate::spec) fn mounts<'a>(config: &Config<'a>) -> impl Iterator<Item = (String, &'a Mount)> {
     let mounts = config.spec.mounts().as_deref().unwrap_or_default();
     mounts.iter().enumerate().map(|(index, mount)| (format!("mounts[{index}]"), mount))
 }

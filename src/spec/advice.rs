@@ -7,8 +7,8 @@ use oci_spec::runtime::{
 };
 
 use super::ValidateOptions;
-use super::finding::{Finding, Rule};
-use super::validate::{Check, Config, Problems, mounts, run};
+use super::finding::{Finding, Problems, Rule};
+use super::validate::{Check, Config, mounts, run};
 
 /// Everything that is worth a word and no error.
 pub(super) fn advise(spec: &Spec, options: &ValidateOptions) -> Vec<Finding> {
@@ -191,25 +191,30 @@ fn unified(config: &Config, problems: &mut Problems) {
     }
 }
 
-/// Two rules without conditions that say different things of one call: only one of them can hold.
+/// Two rules without conditions that say different things of one call: only one of them can hold. But
+/// engines append to what they allow refusals of all that needs a capability which the container lacks.
 fn contradiction(config: &Config, problems: &mut Problems) {
     let seccomp = config.linux().and_then(|linux| linux.seccomp().as_ref());
     let rules = seccomp.and_then(|seccomp| seccomp.syscalls().as_deref()).unwrap_or_default();
     let unconditional = |rule: &LinuxSyscall| rule.args().as_ref().is_none_or(Vec::is_empty);
     let answer = |rule: &LinuxSyscall| (rule.action(), rule.errno_ret());
+    let is_engines = |earlier: &LinuxSyscall, later: &LinuxSyscall| {
+        earlier.action() == LinuxSeccompAction::ScmpActAllow
+            && later.action() == LinuxSeccompAction::ScmpActErrno
+    };
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| unconditional(rule)) {
         for name in rule.names() {
             let differs = |earlier: &LinuxSyscall| {
-                unconditional(earlier) && answer(earlier) != answer(rule) && earlier.names().contains(name)
+                unconditional(earlier)
+                    && answer(earlier) != answer(rule)
+                    && !is_engines(earlier, rule)
+                    && earlier.names().contains(name)
             };
             if let Some(earlier) = rules[..index].iter().position(differs) {
+                let (here, there) = (rule.action(), rules[earlier].action());
                 problems.add(
                     format!("linux.seccomp.syscalls[{index}]"),
-                    format!(
-                        "says {} of {name}, and syscalls[{earlier}] says {}",
-                        rule.action(),
-                        rules[earlier].action()
-                    ),
+                    format!("says {here} of {name}, and syscalls[{earlier}] says {there}"),
                 );
             }
         }

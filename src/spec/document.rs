@@ -419,7 +419,11 @@ impl Document {
                 None if message.starts_with("unknown value") => &VALUE,
                 None => &TYPE,
             };
-            self.add(rule, &path(&steps), &message);
+            let at = path(&steps);
+            // What was taken out is not missing.
+            if !missing.is_some_and(|name| self.removed.contains(&member(&at, name))) {
+                self.add(rule, &at, &message);
+            }
             let mended = match missing {
                 Some(name) => fill_in(value, &steps, name) || self.remove(value, &steps),
                 None => self.remove(value, &steps),
@@ -500,27 +504,25 @@ impl Document {
     /// What `check` finds in the rest of the document.
     fn add_what_else_is_wrong(&mut self, spec: &Spec, check: impl Fn(&Spec) -> Vec<Finding>) {
         let is_known = |finding: &Finding| self.removed.iter().any(|removed| finding.is_within(removed));
-        let assumed = self.removed.iter().any(|removed| removed == NAMESPACES).then(|| with_namespaces(spec));
+        let unread = |removed: &String| matches!(removed.as_str(), "linux" | "linux.namespaces");
+        let assumed = self.removed.iter().any(unread).then(|| with_namespaces(spec));
         let mut others = check(assumed.as_ref().unwrap_or(spec));
         others.retain(|finding| !is_known(finding));
         self.findings.extend(others);
     }
 }
 
-const NAMESPACES: &str = "linux.namespaces";
-
 /// `spec` with the namespaces that most members need, when its own could not be read: that one is missing
 /// would be said of each of those members.
 fn with_namespaces(spec: &Spec) -> Spec {
-    let mut spec = spec.clone();
-    let Some(linux) = spec.linux_mut() else { return spec };
+    let mut linux = spec.linux().clone().unwrap_or_default();
     use LinuxNamespaceType::{Ipc, Mount, Network, Pid, Time, User, Uts};
     let mut types = vec![Ipc, Mount, Network, Pid, Time, Uts];
     types.extend(linux.uid_mappings().is_some().then_some(User));
     let mut new = LinuxNamespace::default();
     let namespaces = types.into_iter().map(|typ| new.set_typ(typ).clone()).collect();
     linux.set_namespaces(Some(namespaces));
-    spec
+    spec.clone().set_linux(Some(linux)).clone()
 }
 
 /// Puts something in the place of the one member without which all of process could not be read.
@@ -561,6 +563,13 @@ impl Step {
 pub(super) fn path(steps: &[Step]) -> String {
     let mut path = String::new();
     steps.iter().for_each(|step| step.append_to(&mut path));
+    path
+}
+
+/// The path of the member `name` of what is at `parent`.
+pub fn member(parent: &str, name: &str) -> String {
+    let mut path = parent.to_owned();
+    Step::Member(name.to_owned()).append_to(&mut path);
     path
 }
 

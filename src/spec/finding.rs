@@ -1,6 +1,7 @@
 //! What is wrong with a config.json, and by which rule.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -66,8 +67,8 @@ pub struct Finding {
     pub rule: &'static Rule,
     /// What: `must be an absolute path, not "a"`.
     pub message: String,
-    /// What can be done about this one.
-    remedy: Option<String>,
+    /// What can be done about this one, if its rule does not say it.
+    pub remedy: Option<String>,
 }
 
 impl Finding {
@@ -83,7 +84,7 @@ impl Finding {
     }
 
     /// What can be done about it, where that is known.
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn best_remedy(&self) -> Option<&str> {
         self.remedy.as_deref().or(Some(self.rule.remedy)).filter(|remedy| !remedy.is_empty())
     }
 
@@ -106,6 +107,37 @@ impl fmt::Display for Finding {
             write!(f, " ({})", self.rule.section)?;
         }
         Ok(())
+    }
+}
+
+/// What is found by one rule.
+#[derive(Debug)]
+pub struct Problems<'a> {
+    rule: &'static Rule,
+    found: &'a mut Vec<Finding>,
+}
+
+impl<'a> Problems<'a> {
+    /// What breaks `rule` goes to `found`.
+    pub fn of(rule: &'static Rule, found: &'a mut Vec<Finding>) -> Self {
+        Self { rule, found }
+    }
+
+    /// One more place.
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.found.push(Finding::new(self.rule, path, message));
+    }
+
+    /// One more place, with what can be done about it there.
+    pub fn add_with_remedy(&mut self, path: impl Into<String>, message: impl Into<String>, remedy: &str) {
+        self.found.push(Finding::new(self.rule, path, message).with_remedy(Some(remedy)));
+    }
+
+    /// One more place unless `value` is absolute.
+    pub fn need_absolute(&mut self, path: impl Into<String>, value: &Path) {
+        if !value.is_absolute() {
+            self.add(path, format!("must be an absolute path, not {value:?}"));
+        }
     }
 }
 
@@ -138,11 +170,11 @@ mod tests {
     fn a_finding_has_its_own_remedy_or_that_of_its_rule() {
         static RULE: Rule = Rule::error("x", "config.md#root", "make it");
         let finding = Finding::new(&RULE, "root", "is missing");
-        assert_eq!(finding.remedy(), Some("make it"));
+        assert_eq!(finding.best_remedy(), Some("make it"));
         assert_eq!(finding.to_string(), "root: is missing (config.md#root)");
-        assert_eq!(finding.with_remedy(Some("mend it")).remedy(), Some("mend it"));
+        assert_eq!(finding.with_remedy(Some("mend it")).best_remedy(), Some("mend it"));
         static BARE: Rule = Rule::error("y", SCHEMA, "");
-        assert_eq!(Finding::new(&BARE, "", "no JSON").remedy(), None);
+        assert_eq!(Finding::new(&BARE, "", "no JSON").best_remedy(), None);
         assert_eq!(Finding::new(&BARE, "", "no JSON").to_string(), "no JSON");
     }
 }

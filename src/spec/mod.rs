@@ -24,8 +24,9 @@ use oci_spec::runtime::Spec;
 
 use crate::error::{Call, Context, Error, Result};
 
-pub use document::{Examined, examine, parse, parse_process, parse_resources, parse_with_mounts};
-pub use finding::{Finding, Rule, Severity};
+pub use advice::hooks_by_kind;
+pub use document::{Examined, examine, member, parse, parse_process, parse_resources, parse_with_mounts};
+pub use finding::{Finding, Problems, Rule, Severity};
 pub use template::template;
 pub use validate::{Options as ValidateOptions, validate};
 

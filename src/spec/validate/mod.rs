@@ -13,11 +13,11 @@ mod seccomp;
 mod sysctl;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
 
 use super::advice::hooks_by_kind;
+use super::finding::Problems;
 use super::{Finding, Rule};
 
 pub(super) use process::is_cpu_list;
@@ -44,7 +44,7 @@ pub(super) fn run(checks: &'static [(Rule, Check)], spec: &Spec, options: &Optio
     let config = Config { spec, options };
     let mut found = Vec::new();
     for (rule, check) in checks {
-        check(&config, &mut Problems { rule, found: &mut found });
+        check(&config, &mut Problems::of(rule, &mut found));
     }
     found
 }
@@ -163,24 +163,6 @@ fn sorted<V>(map: &HashMap<String, V>) -> Vec<(&String, &V)> {
     let mut members: Vec<_> = map.iter().collect();
     members.sort_by_key(|(name, _)| *name);
     members
-}
-
-/// What is found by one rule.
-pub(super) struct Problems<'a> {
-    rule: &'static Rule,
-    found: &'a mut Vec<Finding>,
-}
-
-impl Problems<'_> {
-    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.found.push(Finding::new(self.rule, path, message));
-    }
-
-    fn need_absolute(&mut self, path: impl Into<String>, value: &Path) {
-        if !value.is_absolute() {
-            self.add(path, format!("must be an absolute path, not {value:?}"));
-        }
-    }
 }
 
 fn version(config: &Config, problems: &mut Problems) {

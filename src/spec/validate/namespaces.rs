@@ -154,7 +154,8 @@ pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
     let mut names: Vec<&str> = Vec::new();
     for (host_name, device) in sorted(devices) {
         let name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host_name);
-        for name in [host_name.as_str(), name] {
+        let other = Some(name).filter(|name| *name != host_name);
+        for name in [host_name.as_str()].into_iter().chain(other) {
             if !is_device_name(name) {
                 problems.add("linux.netDevices", format!("{name:?} is not a name of a network device"));
             }

@@ -1,0 +1,1 @@
+//! Rules about the host, each with a host that breaks it.

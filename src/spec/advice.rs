@@ -119,7 +119,7 @@ fn hook_env(config: &Config, problems: &mut Problems) {
     for (kind, hooks) in hooks_by_kind(hooks) {
         for (index, hook) in hooks.iter().flatten().enumerate() {
             for (at, entry) in hook.env().iter().flatten().enumerate() {
-                if !entry.split_once('=').is_some_and(|(name, _)| !name.is_empty()) {
+                if entry.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
                     problems.add(
                         format!("hooks.{kind}[{index}].env[{at}]"),
                         format!("must be NAME=VALUE, not {entry:?}"),

@@ -327,6 +327,10 @@ fn is_empty<T: AsRef<OsStr>>(member: &Option<T>) -> bool {
 
 /// What absent values, and crun's annotation from before there was listenerPath, mean in the types.
 fn adapt_spec(spec: &mut Spec) {
+    if spec.linux().is_none() {
+        // Whoever takes oci-spec's default for it would have namespaces that nobody asked for.
+        spec.set_linux(serde_json::from_str("{}").ok());
+    }
     clear_empty_members(spec);
     name_seccomp_agent(spec);
 }

@@ -65,6 +65,13 @@ pub fn seems_to_make_a_network(raw: &[u8]) -> bool {
     text.match_indices("\"network\"").any(is_new) && !text.contains("\"uidMappings\"")
 }
 
+/// Every rule about the document.
+#[cfg(test)]
+pub fn rules() -> Vec<&'static Rule> {
+    let checked = validate::CHECKS.iter().chain(advice::ADVICE).map(|(rule, _)| rule);
+    checked.chain(document::RULES).chain([&members::UNKNOWN]).collect()
+}
+
 /// [`validate`] as a step that fails: every problem, in one line.
 pub fn check(spec: &Spec, options: &ValidateOptions) -> Result<()> {
     none_in(CONFIG, &validate(spec, options))

@@ -561,6 +561,14 @@ fn what_the_types_are_too_strict_for_is_read() {
 }
 
 #[test]
+fn without_a_linux_section_there_is_nothing_of_it() {
+    let spec = read(&with(&[("/linux", Value::Null)])).unwrap();
+    assert_eq!(serde_json::to_value(spec.linux()).unwrap(), json!({}));
+    let message = refusal(&with(&[("/linux", Value::Null)]), &ValidateOptions::default());
+    assert!(message.contains("mounts: needs a mount namespace"), "{message}");
+}
+
+#[test]
 fn null_is_absent() {
     let text = r#"{"ociVersion": "1.0.0", "root": {"path": "r", "readonly": null}, "hooks": null, "mounts": null,
         "process": {"user": {"uid": null, "gid": 5}, "args": ["a"], "env": null, "cwd": "/"},

@@ -67,6 +67,8 @@ pub(in crate::container) struct Host {
     pub controllers: BTreeSet<String>,
     /// Controllers in whose hierarchy the caller may not make the container's cgroup; on v2 there is one, "".
     pub readonly_hierarchies: BTreeSet<String>,
+    /// Whether each cgroup of v1 has a budget for real time, and a new one none (CONFIG_RT_GROUP_SCHED).
+    pub realtime_budgets: bool,
     /// CPUs that are online, NUMA nodes with memory: ranges, both ends included. Empty: not known.
     pub cpus: Vec<Range>,
     pub nodes: Vec<Range>,
@@ -124,6 +126,7 @@ impl Host {
             version,
             controllers: controllers(plans),
             readonly_hierarchies: readonly_hierarchies(plans),
+            realtime_budgets: realtime_budgets(plans),
             cpus: ranges(&text("/sys/devices/system/cpu/online")),
             nodes: ranges(&text("/sys/devices/system/node/has_memory")),
             page_sizes: names("/sys/kernel/mm/hugepages").iter().filter_map(|name| page_size(name)).collect(),
@@ -255,6 +258,13 @@ fn readonly_hierarchies(plans: &Plans) -> BTreeSet<String> {
         }
     }
     readonly
+}
+
+fn realtime_budgets(plans: &Plans) -> bool {
+    let record = plans.cgroup.as_ref().map(crate::cgroups::Plan::record);
+    let mut all = record.iter().flat_map(|record| record.directories());
+    let cpu = all.find(|directory| directory.names.iter().any(|name| name == "cpu"));
+    cpu.is_some_and(|cpu| cpu.mountpoint.join("cpu.rt_runtime_us").exists())
 }
 
 /// `0-3,7` as (0, 3), (7, 7); strides (`0-7:2/4`) count as their whole range.

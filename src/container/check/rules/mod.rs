@@ -99,6 +99,10 @@ pub(super) static RULES: &[(Rule, Check)] = {
             p::scheduler_rights,
         ),
         (R::error("scheduler-kernel", "config.md#linux-process", "take another policy"), p::scheduler_kernel),
+        (
+            R::error("scheduler-budget", "config-linux.md#cpu", "ask for cpu.realtimeRuntime"),
+            p::scheduler_budget,
+        ),
         (R::error("io-priority-rights", "config.md#linux-process", "it needs CAP_SYS_NICE"), p::io_priority),
         (R::error("apparmor-profile", "config.md#linux-process", "load it: apparmor_parser(8)"), p::apparmor),
         (R::error("memory-nodes", "config-linux.md#memory-policy", ""), p::memory_nodes),

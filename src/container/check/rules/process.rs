@@ -54,6 +54,19 @@ pub(super) fn scheduler_kernel(case: &Case, problems: &mut Problems) {
     }
 }
 
+/// sched(7): a process of a cgroup without a budget gets no policy of real time.
+pub(super) fn scheduler_budget(case: &Case, problems: &mut Problems) {
+    use LinuxSchedulerPolicy::{SchedFifo, SchedRr};
+    let process = case.spec.process().as_ref();
+    let scheduler = process.and_then(|process| process.scheduler().as_ref());
+    let is_realtime = scheduler.is_some_and(|scheduler| matches!(scheduler.policy(), SchedFifo | SchedRr));
+    let cpu = case.resources().and_then(|resources| resources.cpu().as_ref());
+    let has_budget = cpu.and_then(|cpu| cpu.realtime_runtime()).is_some_and(|runtime| runtime > 0);
+    if is_realtime && !has_budget && case.host.realtime_budgets {
+        problems.add("process.scheduler.policy", "a new cgroup has no real time to give on this host");
+    }
+}
+
 pub(super) fn io_priority(case: &Case, problems: &mut Problems) {
     let process = case.spec.process().as_ref();
     let Some(io) = process.and_then(|process| process.io_priority().as_ref()) else { return };

@@ -3,6 +3,7 @@
 //! The only system call is the read. What the document says about the host (do these paths exist,
 //! can this kernel do that) is found out by those who use it.
 
+mod adapt;
 mod advice;
 #[cfg(test)]
 mod conformance;

@@ -308,7 +308,7 @@ fn rights_of_the_process() {
         (
             process(json!({"scheduler": {"policy": "SCHED_RR", "priority": 1}})),
             |host| host.realtime_budgets = true,
-            "scheduler-budget process.scheduler.policy: a new cgroup has no real time to give on this host",
+            "scheduler-budget process.scheduler: a new cgroup has no real time to give on this host",
         ),
         (
             process(json!({"ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 1}})),

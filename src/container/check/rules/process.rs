@@ -63,7 +63,7 @@ pub(super) fn scheduler_budget(case: &Case, problems: &mut Problems) {
     let cpu = case.resources().and_then(|resources| resources.cpu().as_ref());
     let has_budget = cpu.and_then(|cpu| cpu.realtime_runtime()).is_some_and(|runtime| runtime > 0);
     if is_realtime && !has_budget && case.host.realtime_budgets {
-        problems.add("process.scheduler.policy", "a new cgroup has no real time to give on this host");
+        problems.add("process.scheduler", "a new cgroup has no real time to give on this host");
     }
 }
 

@@ -16,6 +16,9 @@ _berth() {
             ",$1")
                 cmd="berth"
                 ;;
+            berth,check)
+                cmd="berth__subcmd__check"
+                ;;
             berth,checkpoint)
                 cmd="berth__subcmd__checkpoint"
                 ;;
@@ -75,6 +78,9 @@ _berth() {
                 ;;
             berth,update)
                 cmd="berth__subcmd__update"
+                ;;
+            berth__subcmd__help,check)
+                cmd="berth__subcmd__help__subcmd__check"
                 ;;
             berth__subcmd__help,checkpoint)
                 cmd="berth__subcmd__help__subcmd__checkpoint"
@@ -179,7 +185,7 @@ _berth() {
 
     case "${cmd}" in
         berth)
-            opts="-v -h --root --log --log-format --log-level --debug --systemd-cgroup --cgroup-manager --rootless --criu --version --help create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help"
+            opts="-v -h --root --log --log-format --log-level --debug --systemd-cgroup --cgroup-manager --rootless --criu --version --help create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec check features seccomp help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -211,6 +217,36 @@ _berth() {
                     ;;
                 --criu)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__check)
+            opts="-b -f -h --bundle --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bundle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -433,8 +469,22 @@ _berth() {
             return 0
             ;;
         berth__subcmd__help)
-            opts="create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec features seccomp help"
+            opts="create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec check features seccomp help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        berth__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -8,14 +8,14 @@ use crate::tests;
 
 tests! { ; alone: docker, ctr, podman, cri_sandbox_and_container }
 
-const DOCKER: &str = include_str!("bundles/docker.json");
-const CTR: &str = include_str!("bundles/ctr.json");
-const PODMAN: &str = include_str!("bundles/podman.json");
-const SANDBOX: &str = include_str!("bundles/cri-sandbox.json");
-const CONTAINER: &str = include_str!("bundles/cri-container.json");
+pub const DOCKER: &str = include_str!("bundles/docker.json");
+pub const CTR: &str = include_str!("bundles/ctr.json");
+pub const PODMAN: &str = include_str!("bundles/podman.json");
+pub const SANDBOX: &str = include_str!("bundles/cri-sandbox.json");
+pub const CONTAINER: &str = include_str!("bundles/cri-container.json");
 
 /// The bundle as it is, but for limits of controllers that this layout does not have.
-fn bundle(text: &str, namespaces: &str) -> Bundle {
+pub fn bundle(text: &str, namespaces: &str) -> Bundle {
     let mut bundle = Bundle::engine(text, namespaces);
     for (key, controller) in [
         ("memory", "memory"),

@@ -10,8 +10,9 @@ use std::process::{Command, Stdio};
 tests! { every_test_of_the_table_uses_its_flag, runcs_flags_are_in_the_table, berths_flags_are_those_of_the_table }
 
 /// Where the tests of the table are.
-const SOURCES: [(&str, &str); 18] = [
+const SOURCES: [(&str, &str); 19] = [
     ("cgroups", include_str!("cgroups.rs")),
+    ("check", include_str!("check.rs")),
     ("checkpoint", include_str!("checkpoint.rs")),
     ("checkpoint_errors", include_str!("checkpoint_errors.rs")),
     ("cli", include_str!("cli.rs")),

@@ -93,7 +93,7 @@ fn judge(
 }
 
 /// RFC 7396, JSON Merge Patch.
-fn merge(target: &mut Value, patch: &Value) {
+pub fn merge(target: &mut Value, patch: &Value) {
     let Some(members) = patch.as_object() else {
         *target = patch.clone();
         return;

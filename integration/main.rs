@@ -6,6 +6,7 @@
 mod annotations;
 mod capabilities;
 mod cgroups;
+mod check;
 mod checkpoint;
 mod checkpoint_errors;
 mod cli;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         ("lifecycle", lifecycle::TESTS),
         ("engines_bundles", engines_bundles::TESTS),
         ("invalid", invalid::TESTS),
+        ("check", check::TESTS),
         ("regression", regression::TESTS),
         ("review", review::TESTS),
         ("namespaces", namespaces::TESTS),

@@ -96,6 +96,11 @@ impl Error {
         self.0.code
     }
 
+    /// What it says apart from the remedy, and the remedy.
+    pub fn apart(&self) -> (String, Option<&str>) {
+        (Cause(&self.0).to_string(), self.0.remedy.as_deref())
+    }
+
     /// The kernel's answer, when a system call is the cause.
     pub fn errno(&self) -> Option<Errno> {
         self.0.errno.map(Errno::from_raw)
@@ -109,17 +114,26 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+/// All but the remedy.
+struct Cause<'a>(&'a Repr);
+
+impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let repr = &*self.0;
-        for intent in repr.intents.iter().rev() {
+        for intent in self.0.intents.iter().rev() {
             write!(f, "{intent}: ")?;
         }
-        f.write_str(&repr.what)?;
-        if let Some(errno) = self.errno() {
+        f.write_str(&self.0.what)?;
+        if let Some(errno) = self.0.errno.map(Errno::from_raw) {
             write!(f, ": {} ({errno:?})", errno.desc().to_lowercase())?;
         }
-        if let Some(remedy) = &repr.remedy {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Cause(&self.0).fmt(f)?;
+        if let Some(remedy) = &self.0.remedy {
             write!(f, "; {remedy}")?;
         }
         Ok(())
@@ -182,6 +196,13 @@ mod tests {
             error.to_string(),
             "mount proc at /proc: fsmount(proc): operation not permitted (EPERM); use a new pid namespace"
         );
+    }
+
+    #[test]
+    fn the_remedy_stands_apart() {
+        let error = Error::syscall("open(\"/x\")", Errno::ENOENT).context("read x").remedy("make it");
+        let cause = "read x: open(\"/x\"): no such file or directory (ENOENT)".to_owned();
+        assert_eq!(error.apart(), (cause, Some("make it")));
     }
 
     #[test]

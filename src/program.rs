@@ -6,7 +6,7 @@
 
 mod diagnosis;
 
-pub use diagnosis::diagnose;
+pub use diagnosis::{Needs, diagnose, needs};
 
 use std::path::{Path, PathBuf};
 

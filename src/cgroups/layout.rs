@@ -63,6 +63,13 @@ impl Layout {
         Ok(Self::parse(&read("/proc/self/mountinfo")?, &own, unified))
     }
 
+    /// A pure v2 host for the tests of others, the caller in the root cgroup.
+    #[cfg(test)]
+    pub fn of_v2(mountpoint: &str) -> Self {
+        let root = Hierarchy { mountpoint: mountpoint.into(), ..root_hierarchy() };
+        Self { unified: Some(root), v1: Vec::new() }
+    }
+
     /// Whether controllers are those of cgroup v2.
     pub fn is_v2(&self) -> bool {
         self.v1.is_empty() && self.unified.is_some()

@@ -142,6 +142,14 @@ fn unmounted(controller: &str, field: &str) -> Error {
 }
 
 impl Plan {
+    /// Each limit that is asked for: the controller that it needs, and where config.json has it.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, &str)> {
+        // Files of the core and the pressure files need no controller.
+        let needs_one = |write: &&Write| write.controller != "cgroup" && !write.file.ends_with(".pressure");
+        let writes = self.writes.iter().chain(&self.late).filter(needs_one);
+        writes.map(|write| (write.controller.as_ref(), write.field.as_ref()))
+    }
+
     /// All that must be known to clean up after a crash; save it before [`Plan::create`].
     pub fn record(&self) -> Record {
         self.record.clone()

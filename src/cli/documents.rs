@@ -12,8 +12,9 @@ use clap_mangen::Man;
 use super::Cli;
 
 /// What a page says after its flags, in roff: `(verb, text)`, without a verb for `berth` itself.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("", include_str!("../../docs/man/sections/berth.roff")),
+    ("check", include_str!("../../docs/man/sections/check.roff")),
     ("create", include_str!("../../docs/man/sections/create.roff")),
     ("delete", include_str!("../../docs/man/sections/delete.roff")),
     ("exec", include_str!("../../docs/man/sections/exec.roff")),

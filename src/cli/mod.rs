@@ -5,6 +5,7 @@
 //! `container::` function, calls it and prints the result.
 
 pub mod argv;
+pub mod check;
 pub mod checkpoint;
 pub mod create;
 pub mod delete;
@@ -110,6 +111,8 @@ pub enum Verb {
     Mounts(mounts::Mounts),
     /// Write a config.json to start from
     Spec(spec::Spec),
+    /// Say what is wrong with a bundle, and what this host lacks for it
+    Check(check::Check),
     /// Print what berth can do as JSON
     Features(features::Features),
     /// Print what a seccomp profile does
@@ -137,6 +140,7 @@ impl Verb {
             Self::Restore(verb) => verb.execute(host),
             Self::Mounts(verb) => verb.execute(host),
             Self::Spec(verb) => verb.execute(),
+            Self::Check(verb) => verb.execute(host),
             Self::Features(verb) => verb.execute(),
             Self::Seccomp(verb) => verb.execute(),
         }

@@ -5,6 +5,7 @@
 
 mod annotations;
 mod birth;
+pub mod check;
 pub mod checkpoint;
 mod conversation;
 pub mod create;

@@ -95,6 +95,29 @@ fn is_noexec(path: &Path) -> bool {
     statvfs(path).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
 }
 
+/// What a program needs besides itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The ELF interpreter, or that of a `#!` line.
+    pub interpreter: Option<PathBuf>,
+    /// Another machine than this one.
+    pub machine: Option<String>,
+}
+
+/// What `file`, a regular one, needs to be executed. Nothing is known of what is neither ELF nor script.
+pub fn needs(file: &File) -> std::io::Result<Needs> {
+    let mut head = Vec::new();
+    file.take(HEAD).read_to_end(&mut head)?;
+    Ok(match kind(&head) {
+        Kind::Script(interpreter) => Needs { interpreter: Some(interpreter), machine: None },
+        Kind::Elf(elf) => Needs {
+            interpreter: elf.interpreter(file),
+            machine: OWN_MACHINE.is_some_and(|own| own != elf.machine).then(|| elf.machine_name()),
+        },
+        Kind::Empty | Kind::Other => Needs::default(),
+    })
+}
+
 /// How much of a file tells its kind: the kernel's BINPRM_BUF_SIZE, in which a `#!` line has to fit.
 const HEAD: u64 = 256;
 
@@ -262,6 +285,21 @@ mod tests {
         assert_eq!(said("empty", b""), "exec format error; it is empty");
         assert!(said("text", b"echo hello").ends_with("neither an ELF program nor a script with #!"));
         assert!(said("shebang", b"#!\n").ends_with("names no interpreter"));
+    }
+
+    #[test]
+    fn what_a_program_needs() {
+        let needs = |name: &str, content: &[u8]| {
+            let path = std::env::temp_dir().join(format!("berth-needs-{}-{name}", std::process::id()));
+            fs::write(&path, content).unwrap();
+            let needs = needs(&File::open(&path).unwrap()).unwrap();
+            fs::remove_file(&path).unwrap();
+            (needs.interpreter.map(|path| path.display().to_string()), needs.machine)
+        };
+        assert_eq!(needs("script", b"#!/bin/sh -e\n"), (Some("/bin/sh".into()), None));
+        assert_eq!(needs("elf", &elf(OWN_MACHINE.unwrap(), "/ld.so")), (Some("/ld.so".into()), None));
+        assert_eq!(needs("mips", &elf(8, "/ld.so")), (Some("/ld.so".into()), Some("mips".into())));
+        assert_eq!(needs("text", b"hello"), (None, None));
     }
 
     #[test]

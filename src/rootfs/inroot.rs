@@ -27,7 +27,7 @@ const MAX_RACES: usize = 128;
 
 /// How a path is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Symlinks {
+pub enum Symlinks {
     /// Inside the root, as the container would see them.
     Follow,
     /// A symlink in the last component is itself meant.
@@ -54,7 +54,10 @@ pub(super) struct Target {
 }
 
 /// An O_PATH descriptor of `path` as seen from `root`; None when it does not exist.
-pub(super) fn find(root: BorrowedFd<'_>, path: &Path, symlinks: Symlinks) -> Result<Option<OwnedFd>> {
+///
+/// # Errors
+/// ELOOP for a symlink where none may be, EACCES for what the caller may not reach.
+pub fn find(root: BorrowedFd<'_>, path: &Path, symlinks: Symlinks) -> Result<Option<OwnedFd>> {
     match lookup(root, path, symlinks) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),

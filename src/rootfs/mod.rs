@@ -40,8 +40,9 @@ use oci_spec::runtime::Spec;
 pub use build::Root;
 pub use console::open_pty;
 pub use external::External;
+pub use inroot::{Symlinks, find};
 pub use options::mount_options;
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, rehearse_mounts};
 
 /// What a plan is made from. Paths are the host's.
 pub struct Request<'a> {

@@ -216,6 +216,18 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
     })
 }
 
+/// Each mount of the spec compiled by itself, for what it refuses and warns of: `said` gets the mount's index,
+/// its warnings and its error. No system call is made.
+pub fn rehearse_mounts(request: &Request<'_>, mut said: impl FnMut(usize, Vec<String>, Option<Error>)) {
+    let default = Linux::default();
+    let linux = request.spec.linux().as_ref().unwrap_or(&default);
+    for (index, mount) in request.spec.mounts().iter().flatten().enumerate() {
+        let mut warnings = Vec::new();
+        let compiled = compile(request, linux, mount, None, &mut Vec::new(), &mut warnings);
+        said(index, warnings, compiled.err());
+    }
+}
+
 /// The copied host mounts first, the container's root mount last.
 ///
 /// With a shared root the host's mounts stay in the peer groups they are in, so that an `rshared`

@@ -2,34 +2,91 @@
 //!
 //! What engines write goes straight into the types. A document that does not fit, or in which the
 //! types cannot tell an absent value from a zero, takes the long way: as a tree it is adapted where
-//! the types are narrower than the specification (each case is a function below), and what then
+//! the types are narrower than the specification (`adapt`), and what then
 //! still does not fit is reported with its JSON path.
 
-use std::ffi::OsStr;
 use std::fmt::Write as _;
 
-use oci_spec::runtime::{Capability, Linux, LinuxDeviceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{
+    Linux, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::adapt::{
+    adapt_linux, adapt_process, adapt_spec, clear_empty_labels, drop_nulls, drop_other_platforms,
+};
+use super::finding::{Finding, Rule, SCHEMA, Severity};
 use super::locate::locate;
 use super::shape::{may_have_misplaced_array, misplaced_arrays};
 use super::tree::read;
-use super::validate::{is_cpu_list, parse_semver};
-use super::{CONFIG, Finding, VERSION, ValidateOptions, none_in, validate};
+use super::validate::parse_semver;
+use super::{CONFIG, VERSION, ValidateOptions, advice, members, none_in, validate};
 use crate::error::{Error, Result};
 
-/// Reads a whole config.json; see [`super::load`].
+static JSON: Rule = Rule::error("json", SCHEMA, "");
+static DUPLICATE: Rule = Rule::error("json-duplicate", SCHEMA, "keep one: readers disagree on which counts");
+static NUL: Rule = Rule::error("nul-character", SCHEMA, "the kernel would read the text up to it only");
+static MISSING: Rule = Rule::error("missing-member", SCHEMA, "");
+pub(super) static TYPE: Rule = Rule::error("wrong-type", SCHEMA, "");
+static VALUE: Rule = Rule::error("unknown-value", SCHEMA, "");
+static NEWER_VERSION: Rule = Rule::warning("newer-version", "config.md#specification-version", "");
+
+/// The rules about the form of the document, and what is warned of while it is read.
+#[cfg(test)]
+pub(super) static RULES: [&Rule; 9] = [
+    &JSON,
+    &DUPLICATE,
+    &NUL,
+    &MISSING,
+    &TYPE,
+    &VALUE,
+    &super::adapt::CPU_LIST,
+    &NEWER_VERSION,
+    &super::adapt::UNKNOWN_CAPABILITY,
+];
+
+/// Reads a whole config.json; see [`super::read`].
 pub fn parse(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     let mut spec = match serde_json::from_slice::<Spec>(json) {
         Ok(spec) if !hides_absence(&spec) && !mentions_nul(json) && !may_have_misplaced_array(json) => spec,
         _ => parse_as_tree(json, warnings)?,
     };
-    clear_empty_members(&mut spec);
-    name_seccomp_agent(&mut spec);
-    warn_of_newer_version(&spec, warnings);
+    adapt_spec(&mut spec);
+    warnings.extend(newer_version(&spec).iter().map(told));
     Ok(spec)
+}
+
+/// A config.json with all that is to be said of it.
+#[derive(Debug)]
+pub struct Examined {
+    /// What it describes; None while its form is wrong.
+    pub spec: Option<Spec>,
+    /// In the order of the rules.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a whole config.json as [`parse`] and checks it as [`validate`], and beyond errors finds what is
+/// passed over.
+pub fn examine(json: &[u8], options: &ValidateOptions) -> Examined {
+    let mut root = match object(json) {
+        Ok(root) => root,
+        Err(finding) => return Examined { spec: None, findings: vec![finding] },
+    };
+    let unknown = members::unknown(&root);
+    let mut document = Document::default();
+    let mut spec = document.read_spec(&mut root);
+    let is_sound = document.findings.iter().all(|finding| finding.rule.severity != Severity::Error);
+    if let Some(spec) = &mut spec {
+        adapt_spec(spec);
+        document.findings.extend(newer_version(spec));
+        document.add_what_else_is_wrong(spec, |spec| {
+            [validate(spec, options), advice::advise(spec, options)].concat()
+        });
+    }
+    document.findings.extend(unknown);
+    Examined { spec: spec.filter(|_| is_sound), findings: document.findings }
 }
 
 /// Reads the process object that `exec --process` names. To check it, put it into the container's spec
@@ -41,9 +98,9 @@ pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process>
     document.refuse_nul(&process, &mut String::new());
     document.remove_misplaced_arrays(&mut process);
     drop_nulls(&mut process);
-    adapt_process(&mut process, warnings, &mut document);
+    adapt_process(&mut process, &mut document);
     let parsed = document.read::<Process>(&mut process);
-    none_in(FILE, &document.findings)?;
+    none_in(FILE, &document.errors(warnings))?;
     let mut process = parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))?;
     clear_empty_labels(&mut process);
     Ok(process)
@@ -80,48 +137,49 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
 /// By the letter a 1.4 document is for runtimes of 1.4 (config.md#specification-version). But engines
 /// write the version of their library, not that of what they use, and unknown members must be
 /// ignored (config.md#extensibility).
-fn warn_of_newer_version(spec: &Spec, warnings: &mut Vec<String>) {
+fn newer_version(spec: &Spec) -> Option<Finding> {
     let version = spec.version();
     let newest = parse_semver(VERSION).map(|(_, minor, _)| minor);
-    if let Some((1, minor, _)) = parse_semver(version)
-        && newest.is_some_and(|newest| minor > newest)
-    {
-        warnings.push(format!(
-            "ociVersion: {version} is newer than {VERSION}, which berth knows; what is new in it is ignored"
-        ));
-    }
+    let (1, minor, _) = parse_semver(version)? else { return None };
+    newest.is_some_and(|newest| minor > newest).then(|| {
+        let message =
+            format!("{version} is newer than {VERSION}, which berth knows; what is new in it is ignored");
+        Finding::new(&NEWER_VERSION, "ociVersion", message)
+    })
+}
+
+/// A warning as `create` logs it.
+fn told(finding: &Finding) -> String {
+    format!("{}: {}", finding.path, finding.message)
 }
 
 fn parse_as_tree(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
     let mut root = tree(CONFIG, json)?;
     let mut document = Document::default();
-    document.refuse_nul(&root, &mut String::new());
-    document.remove_misplaced_arrays(&mut root);
-    drop_nulls(&mut root);
-    if let Some(members) = root.as_object_mut() {
-        drop_other_platforms(members);
-    }
-    if let Some(process) = root.get_mut("process") {
-        adapt_process(process, warnings, &mut document);
-    }
-    if let Some(linux) = root.get_mut("linux") {
-        adapt_linux(linux, &mut document);
-    }
-    let spec = document.read::<Spec>(&mut root);
+    let spec = document.read_spec(&mut root);
+    let mut errors = document.errors(warnings);
     if let Some(spec) = &spec
-        && !document.findings.is_empty()
+        && !errors.is_empty()
     {
-        document.add_what_else_is_wrong(spec);
+        document.add_what_else_is_wrong(spec, |spec| validate(spec, &ValidateOptions::default()));
+        errors = document.errors(&mut Vec::new());
     }
-    none_in(CONFIG, &document.findings)?;
+    none_in(CONFIG, &errors)?;
     spec.ok_or_else(|| Error::invalid(format!("{CONFIG}: is not a container's configuration")))
 }
 
 fn tree(file: &str, json: &[u8]) -> Result<Value> {
+    object(json).map_err(|finding| Error::invalid(format!("{file}: {finding}")))
+}
+
+/// The tree of a document, which is an object in which no member is there twice.
+fn object(json: &[u8]) -> Result<Value, Finding> {
     match read(json) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(Error::invalid(format!("{file}: must be a JSON object"))),
-        Err(error) => Err(Error::invalid(format!("{file}: {error}"))),
+        Ok(_) => Err(Finding::new(&TYPE, "", "must be a JSON object")),
+        // What is JSON and still refused: `tree` refuses nothing else.
+        Err(error) if error.is_data() => Err(Finding::new(&DUPLICATE, "", error.to_string())),
+        Err(error) => Err(Finding::new(&JSON, "", error.to_string())),
     }
 }
 
@@ -149,174 +207,40 @@ fn mentions_nul(json: &[u8]) -> bool {
     json.split(|byte| *byte == b'\\').skip(1).any(|tail| tail.starts_with(b"u0000"))
 }
 
-/// Go writes and reads absent members as null.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
-}
-
-/// Sections that are not ours to understand, and two members that only oci-spec knows.
-fn drop_other_platforms(members: &mut Map<String, Value>) {
-    for name in ["solaris", "windows", "vm", "zos", "freebsd", "uidMappings", "gidMappings"] {
-        members.remove(name);
-    }
-}
-
-fn adapt_process(process: &mut Value, warnings: &mut Vec<String>, document: &mut Document) {
-    let Some(members) = process.as_object_mut() else { return };
-    // Without a user it is 0:0; oci-spec requires the member, the specification's schema does not.
-    members.entry("user").or_insert_with(|| Value::Object(Map::new()));
-    if let Some(Value::Object(sets)) = members.get_mut("capabilities") {
-        drop_unknown_capabilities(sets, warnings);
-    }
-    if let Some(Value::Array(rlimits)) = members.get("rlimits") {
-        document.require_members("process.rlimits", rlimits, &["soft", "hard"], |_| true);
-    }
-    if let Some(Value::Object(affinity)) = members.get_mut("execCPUAffinity") {
-        drop_wrong_cpu_lists(affinity, document);
-    }
-    if let Some(Value::Array(flags)) = process.pointer_mut("/scheduler/flags") {
-        flags.iter_mut().for_each(rename_scheduler_flag);
-    }
-}
-
-/// config.md#linux-process: "Any value which cannot be mapped to a relevant kernel interface […] MUST
-/// be logged as a warning".
-fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
-    for (set, names) in sets {
-        let Some(names) = names.as_array_mut() else { continue };
-        names.retain(|name| {
-            let unknown = name.is_string() && Capability::deserialize(name).is_err();
-            if unknown {
-                warnings.push(format!("process.capabilities.{set}: unknown capability {name} ignored"));
-            }
-            !unknown
-        });
-    }
-}
-
-/// oci-spec refuses such a list too, but once all of its object is read: the path would be the object's.
-fn drop_wrong_cpu_lists(affinity: &mut Map<String, Value>, document: &mut Document) {
-    affinity.retain(|name, list| match list.as_str() {
-        Some(list) if !list.is_empty() && !is_cpu_list(list) => {
-            let path = format!("process.execCPUAffinity.{name}");
-            document.add(&path, &format!("must be a list like 0-3,7, not {list:?}"));
-            false
-        }
-        // Go has "" where oci-spec has an absent value.
-        Some("") => false,
-        _ => true,
-    });
-}
-
-/// oci-spec derives two flags' names wrongly from their variants.
-fn rename_scheduler_flag(flag: &mut Value) {
-    match flag.as_str() {
-        Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
-        Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
-        _ => {}
-    }
-}
-
-fn adapt_linux(linux: &mut Value, document: &mut Document) {
-    if let Some(Value::Array(devices)) = linux.get("devices") {
-        let has_number = |device: &Value| device.get("type").is_some_and(|typ| typ != "p");
-        document.require_members("linux.devices", devices, &["major", "minor"], has_number);
-    }
-    if let Some(Value::Object(rdt)) = linux.get_mut("intelRdt") {
-        rename_switch(rdt, "enableCMT", "enableCmt", document);
-        rename_switch(rdt, "enableMBM", "enableMbm", document);
-    }
-    let Some(Value::Object(resources)) = linux.get_mut("resources") else { return };
-    // Absent is "leave it alone" and 0 is a limit; oci-spec has 0 for both.
-    if resources.get("pids").is_some_and(|pids| pids.is_object() && pids.get("limit").is_none()) {
-        resources.remove("pids");
-    }
-    if let Some(Value::Array(rules)) = resources.get_mut("devices") {
-        // Go has "" where oci-spec has an absent value.
-        rules.iter_mut().filter_map(Value::as_object_mut).for_each(|rule| {
-            rule.retain(|name, member| name != "type" || member != "");
-        });
-    }
-    if let Some(Value::Array(limits)) = resources.get_mut("hugepageLimits") {
-        limits.iter_mut().filter_map(|limit| limit.get_mut("limit")).for_each(clamp_to_i64);
-    }
-}
-
-/// uint64 in the specification, i64 in oci-spec; no host has so many bytes that it made a difference.
-fn clamp_to_i64(limit: &mut Value) {
-    if limit.as_u64().is_some_and(|limit| limit > i64::MAX.unsigned_abs()) {
-        *limit = i64::MAX.into();
-    }
-}
-
-/// oci-spec derives these names wrongly; nobody shall read them in a path.
-fn rename_switch(rdt: &mut Map<String, Value>, from: &str, to: &str, document: &mut Document) {
-    let Some(switch) = rdt.remove(from) else { return };
-    match bool::deserialize(&switch) {
-        Ok(_) => drop(rdt.insert(to.into(), switch)),
-        Err(error) => document.add(&format!("linux.intelRdt.{from}"), &reword(&error.to_string())),
-    }
-}
-
-/// Sets members that are "" to absent: Go's encoders write either, and its readers take both for absent.
-macro_rules! clear_empty {
-    ($owner:expr, $($get:ident $set:ident),+) => { $(if is_empty($owner.$get()) { $owner.$set(None); })+ };
-}
-
-fn is_empty<T: AsRef<OsStr>>(member: &Option<T>) -> bool {
-    member.as_ref().is_some_and(|text| text.as_ref().is_empty())
-}
-
-fn clear_empty_members(spec: &mut Spec) {
-    clear_empty!(spec, hostname set_hostname, domainname set_domainname);
-    if let Some(process) = spec.process_mut() {
-        clear_empty_labels(process);
-    }
-    for mount in spec.mounts_mut().iter_mut().flatten() {
-        clear_empty!(mount, typ set_typ, source set_source);
-    }
-    let Some(linux) = spec.linux_mut() else { return };
-    clear_empty!(linux, cgroups_path set_cgroups_path, rootfs_propagation set_rootfs_propagation);
-    clear_empty!(linux, mount_label set_mount_label);
-    for namespace in linux.namespaces_mut().iter_mut().flatten() {
-        clear_empty!(namespace, path set_path);
-    }
-    if let Some(seccomp) = linux.seccomp_mut() {
-        clear_empty!(seccomp, listener_path set_listener_path, listener_metadata set_listener_metadata);
-    }
-}
-
-/// crun's annotation from before there was listenerPath. The field wins.
-fn name_seccomp_agent(spec: &mut Spec) {
-    let annotations = spec.annotations().as_ref();
-    let receiver = annotations.and_then(|all| all.get("run.oci.seccomp.receiver"));
-    let Some(receiver) = receiver.filter(|path| !path.is_empty()).cloned() else { return };
-    let seccomp = spec.linux_mut().as_mut().and_then(|linux| linux.seccomp_mut().as_mut());
-    if let Some(seccomp) = seccomp.filter(|seccomp| seccomp.listener_path().is_none()) {
-        seccomp.set_listener_path(Some(receiver.into()));
-    }
-}
-
-fn clear_empty_labels(process: &mut Process) {
-    clear_empty!(process, apparmor_profile set_apparmor_profile, selinux_label set_selinux_label);
-}
-
 /// A tree on its way into types.
 #[derive(Default)]
-struct Document {
+pub(super) struct Document {
     findings: Vec<Finding>,
     /// What was taken out of the tree so that the rest could be read: nothing is said about it twice.
     removed: Vec<String>,
 }
 
 impl Document {
+    /// Reads a config.json.
+    fn read_spec(&mut self, root: &mut Value) -> Option<Spec> {
+        self.refuse_nul(root, &mut String::new());
+        self.remove_misplaced_arrays(root);
+        drop_nulls(root);
+        if let Some(members) = root.as_object_mut() {
+            drop_other_platforms(members);
+        }
+        if let Some(process) = root.get_mut("process") {
+            adapt_process(process, self);
+        }
+        if let Some(linux) = root.get_mut("linux") {
+            adapt_linux(linux, self);
+        }
+        self.read::<Spec>(root)
+    }
+
+    /// The errors among what was found; the rest goes to `warnings`.
+    fn errors(&self, warnings: &mut Vec<String>) -> Vec<Finding> {
+        let is_error = |finding: &&Finding| finding.rule.severity == Severity::Error;
+        let (errors, others): (Vec<&Finding>, Vec<&Finding>) = self.findings.iter().partition(is_error);
+        warnings.extend(others.into_iter().map(told));
+        errors.into_iter().cloned().collect()
+    }
+
     /// Reads `value`, taking out what does not fit. `None`: nothing is left to be read.
     fn read<T: DeserializeOwned>(&mut self, value: &mut Value) -> Option<T> {
         // Each round removes or adds a member, so this ends; the bound is for a document of nothing
@@ -332,7 +256,16 @@ impl Document {
             let steps = locate(&json, &error);
             let message = message(&error, walk(value, &steps));
             let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            self.add(&path(&steps), &message);
+            let rule = match missing {
+                Some(_) => &MISSING,
+                None if message.starts_with("unknown value") => &VALUE,
+                None => &TYPE,
+            };
+            let at = path(&steps);
+            // What was taken out is not missing.
+            if !missing.is_some_and(|name| self.removed.contains(&member(&at, name))) {
+                self.add(rule, &at, &message);
+            }
             let mended = match missing {
                 Some(name) => fill_in(value, &steps, name) || self.remove(value, &steps),
                 None => self.remove(value, &steps),
@@ -344,8 +277,8 @@ impl Document {
         None
     }
 
-    fn add(&mut self, path: &str, message: &str) {
-        self.findings.push(Finding { path: path.into(), section: "", message: message.into() });
+    pub fn add(&mut self, rule: &'static Rule, path: &str, message: &str) {
+        self.findings.push(Finding::new(rule, path, message));
     }
 
     /// Takes out the member that `steps` lead to; an element takes its whole array along, so that
@@ -360,7 +293,7 @@ impl Document {
     }
 
     /// A member that oci-spec would read as zero if it is not there.
-    fn require_members(
+    pub fn require_members(
         &mut self,
         path: &str,
         elements: &[Value],
@@ -370,7 +303,7 @@ impl Document {
         for (index, element) in elements.iter().enumerate() {
             for name in names {
                 if element.is_object() && needed(element) && element.get(name).is_none() {
-                    self.add(&format!("{path}[{index}]"), &format!("missing field `{name}`"));
+                    self.add(&MISSING, &format!("{path}[{index}]"), &format!("missing field `{name}`"));
                 }
             }
         }
@@ -380,7 +313,7 @@ impl Document {
         let mut paths = Vec::new();
         misplaced_arrays(value, &mut Vec::new(), &mut |steps| paths.push(steps.to_vec()));
         for steps in paths {
-            self.add(&path(&steps), "expected an object, found an array");
+            self.add(&TYPE, &path(&steps), "expected an object, found an array");
             self.remove(value, &steps);
         }
     }
@@ -388,7 +321,7 @@ impl Document {
     fn refuse_nul(&mut self, value: &Value, path: &mut String) {
         let length = path.len();
         match value {
-            Value::String(text) if text.contains('\0') => self.add(path, "contains a NUL character"),
+            Value::String(text) if text.contains('\0') => self.add(&NUL, path, "contains a NUL character"),
             Value::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
                     Step::Element(index).append_to(path);
@@ -401,7 +334,7 @@ impl Document {
                     Step::Member(name.clone()).append_to(path);
                     self.refuse_nul(member, path);
                     if name.contains('\0') {
-                        self.add(path, "contains a NUL character");
+                        self.add(&NUL, path, "contains a NUL character");
                     }
                     path.truncate(length);
                 }
@@ -410,14 +343,28 @@ impl Document {
         }
     }
 
-    fn add_what_else_is_wrong(&mut self, spec: &Spec) {
-        let known = |finding: &Finding| self.removed.iter().any(|removed| finding.path.starts_with(removed));
-        let others: Vec<_> = validate(spec, &ValidateOptions::default())
-            .into_iter()
-            .filter(|finding| !known(finding))
-            .collect();
+    /// What `check` finds in the rest of the document.
+    fn add_what_else_is_wrong(&mut self, spec: &Spec, check: impl Fn(&Spec) -> Vec<Finding>) {
+        let is_known = |finding: &Finding| self.removed.iter().any(|removed| finding.is_within(removed));
+        let unread = |removed: &String| matches!(removed.as_str(), "linux" | "linux.namespaces");
+        let assumed = self.removed.iter().any(unread).then(|| with_namespaces(spec));
+        let mut others = check(assumed.as_ref().unwrap_or(spec));
+        others.retain(|finding| !is_known(finding));
         self.findings.extend(others);
     }
+}
+
+/// `spec` with the namespaces that most members need, when its own could not be read: that one is missing
+/// would be said of each of those members.
+fn with_namespaces(spec: &Spec) -> Spec {
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    use LinuxNamespaceType::{Ipc, Mount, Network, Pid, Time, User, Uts};
+    let mut types = vec![Ipc, Mount, Network, Pid, Time, Uts];
+    types.extend(linux.uid_mappings().is_some().then_some(User));
+    let mut new = LinuxNamespace::default();
+    let namespaces = types.into_iter().map(|typ| new.set_typ(typ).clone()).collect();
+    linux.set_namespaces(Some(namespaces));
+    spec.clone().set_linux(Some(linux)).clone()
 }
 
 /// Puts something in the place of the one member without which all of process could not be read.
@@ -461,6 +408,13 @@ pub(super) fn path(steps: &[Step]) -> String {
     path
 }
 
+/// The path of the member `name` of what is at `parent`.
+pub fn member(parent: &str, name: &str) -> String {
+    let mut path = parent.to_owned();
+    Step::Member(name.to_owned()).append_to(&mut path);
+    path
+}
+
 /// Whether a member's name can stand in a path without quotes; sysctls and annotations have dots.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
@@ -481,7 +435,7 @@ fn message(error: &serde_json::Error, found: Option<&mut Value>) -> String {
 }
 
 /// serde's message in the order in which people say it: what was expected, then what was found.
-fn reword(message: &str) -> String {
+pub(super) fn reword(message: &str) -> String {
     for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
         if let Some((found, expected)) =
             message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected "))

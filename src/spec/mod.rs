@@ -3,10 +3,14 @@
 //! The only system call is the read. What the document says about the host (do these paths exist,
 //! can this kernel do that) is found out by those who use it.
 
+mod adapt;
+mod advice;
 #[cfg(test)]
 mod conformance;
 mod document;
+mod finding;
 mod locate;
+mod members;
 mod shape;
 mod template;
 #[cfg(test)]
@@ -21,7 +25,9 @@ use oci_spec::runtime::Spec;
 
 use crate::error::{Call, Context, Error, Result};
 
-pub use document::{parse, parse_process, parse_resources, parse_with_mounts};
+pub use advice::hooks_by_kind;
+pub use document::{Examined, examine, member, parse, parse_process, parse_resources, parse_with_mounts};
+pub use finding::{Finding, Problems, Rule, Severity};
 pub use template::template;
 pub use validate::{Options as ValidateOptions, validate};
 
@@ -30,30 +36,6 @@ pub const CONFIG: &str = "config.json";
 
 /// Version of the runtime specification that berth implements.
 pub const VERSION: &str = "1.3.0";
-
-/// One thing that is wrong with a config.json.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Where: `process.args[1]`; empty for the document itself.
-    pub path: String,
-    /// The section of the runtime specification that says so, empty for the JSON itself.
-    pub section: &'static str,
-    /// What: `must be an absolute path, not "a"`.
-    pub message: String,
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)?;
-        if !self.section.is_empty() {
-            write!(f, " ({})", self.section)?;
-        }
-        Ok(())
-    }
-}
 
 /// Reads `bundle/config.json`, for [`parse`].
 ///
@@ -82,6 +64,13 @@ pub fn seems_to_make_a_network(raw: &[u8]) -> bool {
         object.is_some_and(|object| object.contains("\"type\"") && !object.contains("\"path\""))
     };
     text.match_indices("\"network\"").any(is_new) && !text.contains("\"uidMappings\"")
+}
+
+/// Every rule about the document.
+#[cfg(test)]
+pub fn rules() -> Vec<&'static Rule> {
+    let checked = validate::CHECKS.iter().chain(advice::ADVICE).map(|(rule, _)| rule);
+    checked.chain(document::RULES).chain([&members::UNKNOWN]).collect()
 }
 
 /// [`validate`] as a step that fails: every problem, in one line.

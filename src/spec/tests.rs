@@ -428,13 +428,6 @@ fn each_rule_finds_its_fault() {
             r#"linux.maskedPaths[0]: must be an absolute path, not "proc/kcore""#,
         ),
         (
-            vec![
-                ("/linux/namespaces", json!([{"type": "uts"}])),
-                ("/linux/readonlyPaths", json!(["/proc/sys"])),
-            ],
-            "linux.readonlyPaths: needs a mount namespace",
-        ),
-        (
             set("/linux/personality", json!({"domain": "LINUX64"})),
             "linux.personality.domain: unknown value `LINUX64`",
         ),
@@ -531,7 +524,7 @@ fn what_the_types_are_too_strict_for_is_read() {
             "scheduler flags",
             set(
                 "/process/scheduler",
-                json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}),
+                json!({"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 2048, "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}),
             ),
         ),
         ("empty affinity", set("/process/execCPUAffinity", json!({"initial": "", "final": "0-3,7"}))),
@@ -558,6 +551,14 @@ fn what_the_types_are_too_strict_for_is_read() {
     ] {
         assert_eq!(refusal(&with(&changes), &ValidateOptions::default()), "", "{what}");
     }
+}
+
+#[test]
+fn without_a_linux_section_there_is_nothing_of_it() {
+    let spec = read(&with(&[("/linux", Value::Null)])).unwrap();
+    assert_eq!(serde_json::to_value(spec.linux()).unwrap(), json!({}));
+    let message = refusal(&with(&[("/linux", Value::Null)]), &ValidateOptions::default());
+    assert!(message.contains("hostname: "), "{message}");
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{
-    LinuxDevice, LinuxDeviceType, LinuxNamespaceType, MemoryPolicyFlagType, MemoryPolicyModeType,
-};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, MemoryPolicyFlagType, MemoryPolicyModeType};
 
 use super::{Config, Problems};
 
@@ -22,6 +20,16 @@ pub(super) fn devices(config: &Config, problems: &mut Problems) {
         }
         if device.typ() != LinuxDeviceType::P {
             device_number(problems, &path, device);
+        }
+        let differs = |earlier: &LinuxDevice| {
+            (earlier.typ(), earlier.major(), earlier.minor())
+                != (device.typ(), device.major(), device.minor())
+        };
+        if devices[..index].iter().any(|earlier| earlier.path() == device.path() && differs(earlier)) {
+            problems.add(
+                format!("{path}.path"),
+                format!("{:?} is there already as another device", device.path()),
+            );
         }
     }
 }
@@ -50,19 +58,15 @@ pub(super) fn rootfs_propagation(config: &Config, problems: &mut Problems) {
 
 pub(super) fn masked_paths(config: &Config, problems: &mut Problems) {
     let paths = config.linux().and_then(|linux| linux.masked_paths().as_deref());
-    covered_paths(config, problems, "linux.maskedPaths", paths.unwrap_or_default());
+    absolute(problems, "linux.maskedPaths", paths.unwrap_or_default());
 }
 
 pub(super) fn readonly_paths(config: &Config, problems: &mut Problems) {
     let paths = config.linux().and_then(|linux| linux.readonly_paths().as_deref());
-    covered_paths(config, problems, "linux.readonlyPaths", paths.unwrap_or_default());
+    absolute(problems, "linux.readonlyPaths", paths.unwrap_or_default());
 }
 
-/// They are covered by mounts, which without a mount namespace would be the host's.
-fn covered_paths(config: &Config, problems: &mut Problems, member: &str, paths: &[String]) {
-    if !paths.is_empty() && !config.has_namespace(LinuxNamespaceType::Mount) {
-        problems.add(member, "needs a mount namespace");
-    }
+fn absolute(problems: &mut Problems, member: &str, paths: &[String]) {
     for (index, path) in paths.iter().enumerate() {
         problems.need_absolute(format!("{member}[{index}]"), Path::new(path));
     }
@@ -92,12 +96,16 @@ pub(super) fn memory_policy(config: &Config, problems: &mut Problems) {
         _ if nodes.is_empty() => problems.add("linux.memoryPolicy.nodes", format!("is required with {mode}")),
         _ => {}
     }
-    if !nodes.is_empty() && !super::resources::is_list(nodes) {
+    if !nodes.is_empty() && !super::is_cpu_list(nodes) {
         problems.add("linux.memoryPolicy.nodes", format!("must be a list like 0-3,7, not {nodes:?}"));
     }
     let flags = policy.flags().as_deref().unwrap_or_default();
     if flags.contains(&MpolFRelativeNodes) && flags.contains(&MpolFStaticNodes) {
         problems.add("linux.memoryPolicy.flags", "has both MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES");
+    }
+    let about_nodes = flags.iter().find(|flag| matches!(flag, MpolFRelativeNodes | MpolFStaticNodes));
+    if let (MpolLocal | MpolPreferred, Some(flag), true) = (mode, about_nodes, nodes.is_empty()) {
+        problems.add("linux.memoryPolicy.flags", format!("{flag} needs nodes, and {mode} has none"));
     }
 }
 

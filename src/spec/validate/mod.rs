@@ -5,7 +5,7 @@
 //! this cgroup a controller) belong to those who use the value.
 
 mod linux;
-mod mounts;
+pub(super) mod mounts;
 mod namespaces;
 mod process;
 mod resources;
@@ -13,11 +13,12 @@ mod seccomp;
 mod sysctl;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
 
-use super::Finding;
+use super::advice::hooks_by_kind;
+use super::finding::Problems;
+use super::{Finding, Rule};
 
 pub(super) use process::is_cpu_list;
 
@@ -35,79 +36,104 @@ pub struct Options {
 
 /// Checks the document; an empty list is a valid one.
 pub fn validate(spec: &Spec, options: &Options) -> Vec<Finding> {
-    let config = Config { spec, options };
-    let mut problems = Problems::default();
-    for (section, check) in CHECKS {
-        problems.section = section;
-        check(&config, &mut problems);
-    }
-    problems.found
+    run(CHECKS, spec, options)
 }
 
-type Check = fn(&Config, &mut Problems);
+/// Every finding of `checks`, in their order.
+pub(super) fn run(checks: &'static [(Rule, Check)], spec: &Spec, options: &Options) -> Vec<Finding> {
+    let config = Config { spec, options };
+    let mut found = Vec::new();
+    for (rule, check) in checks {
+        check(&config, &mut Problems::of(rule, &mut found));
+    }
+    found
+}
 
-/// Each check with the section of the runtime specification that it enforces.
-const CHECKS: &[(&str, Check)] = &[
-    ("config.md#specification-version", version),
-    ("config.md#root", root),
-    ("config.md#process", process::required),
-    ("config.md#process", process::cwd),
-    ("config.md#process", process::terminal),
-    ("config.md#process", process::console_size),
-    ("config.md#posix-process", process::args),
-    ("config.md#posix-process", process::env),
-    ("config.md#posix-process", process::rlimits),
-    ("config.md#posix-platform-user", process::user),
-    ("config.md#linux-process", process::capabilities),
-    ("config.md#linux-process", process::oom_score_adj),
-    ("config.md#linux-process", process::scheduler),
-    ("config.md#linux-process", process::io_priority),
-    ("config.md#linux-process", process::cpu_affinity),
-    ("config.md#mounts", mounts::destinations),
-    ("config.md#mounts", mounts::sources_and_types),
-    ("config.md#mounts", mounts::id_mappings),
-    ("config.md#hostname", namespaces::hostname),
-    ("config.md#domainname", namespaces::domainname),
-    ("config.md#posix-platform-hooks", hooks),
-    ("config.md#annotations", annotations),
-    ("config-linux.md#namespaces", namespaces::unique),
-    ("config-linux.md#namespaces", namespaces::paths),
-    ("config-linux.md#namespaces", namespaces::rootless),
-    ("config-linux.md#user-namespace-mappings", namespaces::id_mappings),
-    ("config-linux.md#offset-for-time-namespace", namespaces::time_offsets),
-    ("config-linux.md#network-devices", namespaces::net_devices),
-    ("config-linux.md#devices", linux::devices),
-    ("config-linux.md#allowed-device-list", resources::device_rules),
-    ("config-linux.md#memory", resources::memory),
-    ("config-linux.md#cpu", resources::cpu),
-    ("config-linux.md#block-io", resources::block_io),
-    ("config-linux.md#huge-page-limits", resources::hugepage_limits),
-    ("config-linux.md#rdma", resources::rdma),
-    ("config-linux.md#unified", resources::unified),
-    ("config-linux.md#intelrdt", linux::intel_rdt),
-    ("config-linux.md#memory-policy", linux::memory_policy),
-    ("config-linux.md#sysctl", sysctl::namespaced),
-    ("config-linux.md#seccomp", seccomp::default_action),
-    ("config-linux.md#seccomp", seccomp::listener),
-    ("config-linux.md#seccomp", seccomp::syscalls),
-    ("config-linux.md#rootfs-mount-propagation", linux::rootfs_propagation),
-    ("config-linux.md#masked-paths", linux::masked_paths),
-    ("config-linux.md#readonly-paths", linux::readonly_paths),
-    ("config-linux.md#personality", linux::personality),
-];
+pub(super) type Check = fn(&Config, &mut Problems);
+
+/// Each rule of the specification with what enforces it.
+pub(super) static CHECKS: &[(Rule, Check)] = {
+    use Rule as R;
+    use linux as l;
+    use mounts as m;
+    use namespaces as n;
+    use process as p;
+    use resources as r;
+    &[
+        (R::error("version", "config.md#specification-version", "write 1.0.0 to 1.3.0"), version),
+        (R::error("root", "config.md#root", "name the directory of the root file system"), root),
+        (R::error("process", "config.md#process", ""), p::required),
+        (R::error("process-cwd", "config.md#process", "start it with /"), p::cwd),
+        (R::error("process-terminal", "config.md#process", ""), p::terminal),
+        (R::error("console-size", "config.md#process", ""), p::console_size),
+        (R::error("process-args", "config.md#posix-process", "name the program to run"), p::args),
+        (R::error("process-env", "config.md#posix-process", "write NAME=VALUE, or leave it out"), p::env),
+        (R::error("rlimits", "config.md#posix-process", ""), p::rlimits),
+        (R::error("process-user", "config.md#posix-platform-user", ""), p::user),
+        (R::error("capabilities", "config.md#linux-process", "add it to permitted"), p::capabilities),
+        (R::error("oom-score-adj", "config.md#linux-process", ""), p::oom_score_adj),
+        (R::error("scheduler", "config.md#linux-process", ""), p::scheduler),
+        (
+            R::error("scheduler-deadline", "config.md#linux-process", "see sched(7), SCHED_DEADLINE"),
+            p::deadline,
+        ),
+        (R::error("io-priority", "config.md#linux-process", ""), p::io_priority),
+        (R::error("cpu-affinity", "config.md#linux-process", ""), p::cpu_affinity),
+        (R::error("mount-destination", "config.md#mounts", ""), m::destinations),
+        (R::error("mount-source", "config.md#mounts", ""), m::sources),
+        (R::error("mount-type", "config.md#mounts", "name a file system of /proc/filesystems"), m::types),
+        (R::error("mount-mappings", "config.md#posix-platform-mounts", ""), m::id_mappings),
+        (R::error("hostname", "config.md#hostname", ADD_UTS_NAMESPACE), n::hostname),
+        (R::error("domainname", "config.md#domainname", ADD_UTS_NAMESPACE), n::domainname),
+        (R::error("hooks", "config.md#posix-platform-hooks", ""), hooks),
+        (R::error("annotations", "config.md#annotations", ""), annotations),
+        (R::error("namespaces", "config-linux.md#namespaces", "list each type once"), n::unique),
+        (R::error("namespace-path", "config-linux.md#namespaces", "start it with /"), n::paths),
+        (R::error("rootless", "config-linux.md#namespaces", "see berth spec --rootless"), n::rootless),
+        (R::error("id-mappings", "config-linux.md#user-namespace-mappings", ""), n::id_mappings),
+        (R::error("time-offsets", "config-linux.md#offset-for-time-namespace", ""), n::time_offsets),
+        (R::error("net-devices", "config-linux.md#network-devices", ""), n::net_devices),
+        (R::error("devices", "config-linux.md#devices", ""), l::devices),
+        (R::error("device-rules", "config-linux.md#allowed-device-list", ""), r::device_rules),
+        (R::error("memory", "config-linux.md#memory", ""), r::memory),
+        (R::error("cpu", "config-linux.md#cpu", ""), r::cpu),
+        (R::error("cpu-bandwidth", "config-linux.md#cpu", ""), r::cpu_bandwidth),
+        (R::error("pids", "config-linux.md#pids", ""), r::pids),
+        (R::error("block-io", "config-linux.md#block-io", ""), r::block_io),
+        (R::error("hugepage-limits", "config-linux.md#huge-page-limits", ""), r::hugepage_limits),
+        (R::error("network", "config-linux.md#network", ""), r::network),
+        (R::error("rdma", "config-linux.md#rdma", ""), r::rdma),
+        (R::error("unified", "config-linux.md#unified", ""), r::unified),
+        (R::error("intel-rdt", "config-linux.md#intelrdt", ""), l::intel_rdt),
+        (R::error("memory-policy", "config-linux.md#memory-policy", ""), l::memory_policy),
+        (R::error("sysctl", "config-linux.md#sysctl", ""), sysctl::namespaced),
+        (R::error("seccomp-default", "config-linux.md#seccomp", ""), seccomp::default_action),
+        (R::error("seccomp-listener", "config-linux.md#seccomp", ""), seccomp::listener),
+        (R::error("seccomp-syscalls", "config-linux.md#seccomp", ""), seccomp::syscalls),
+        (
+            R::error("rootfs-propagation", "config-linux.md#rootfs-mount-propagation", ""),
+            l::rootfs_propagation,
+        ),
+        (R::error("masked-paths", "config-linux.md#masked-paths", ""), l::masked_paths),
+        (R::error("readonly-paths", "config-linux.md#readonly-paths", ""), l::readonly_paths),
+        (R::error("personality", "config-linux.md#personality", ""), l::personality),
+    ]
+};
+
+const ADD_UTS_NAMESPACE: &str = "add {\"type\": \"uts\"} to linux.namespaces";
 
 /// The document with shorthands for what the checks ask most.
-struct Config<'a> {
-    spec: &'a Spec,
+pub(super) struct Config<'a> {
+    pub spec: &'a Spec,
     options: &'a Options,
 }
 
 impl<'a> Config<'a> {
-    fn process(&self) -> Option<&'a Process> {
+    pub fn process(&self) -> Option<&'a Process> {
         self.spec.process().as_ref()
     }
 
-    fn linux(&self) -> Option<&'a Linux> {
+    pub fn linux(&self) -> Option<&'a Linux> {
         self.spec.linux().as_ref()
     }
 
@@ -119,7 +145,7 @@ impl<'a> Config<'a> {
         self.namespaces().iter().find(|namespace| namespace.typ() == typ)
     }
 
-    fn has_namespace(&self, typ: LinuxNamespaceType) -> bool {
+    pub fn has_namespace(&self, typ: LinuxNamespaceType) -> bool {
         self.namespace(typ).is_some()
     }
 
@@ -134,25 +160,6 @@ fn sorted<V>(map: &HashMap<String, V>) -> Vec<(&String, &V)> {
     let mut members: Vec<_> = map.iter().collect();
     members.sort_by_key(|(name, _)| *name);
     members
-}
-
-/// What was found so far.
-#[derive(Default)]
-struct Problems {
-    section: &'static str,
-    found: Vec<Finding>,
-}
-
-impl Problems {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.found.push(Finding { path: path.into(), section: self.section, message: message.into() });
-    }
-
-    fn need_absolute(&mut self, path: impl Into<String>, value: &Path) {
-        if !value.is_absolute() {
-            self.add(path, format!("must be an absolute path, not {value:?}"));
-        }
-    }
 }
 
 fn version(config: &Config, problems: &mut Problems) {
@@ -198,15 +205,7 @@ fn root(config: &Config, problems: &mut Problems) {
 
 fn hooks(config: &Config, problems: &mut Problems) {
     let Some(hooks) = config.spec.hooks() else { return };
-    let kinds = [
-        ("prestart", hooks.prestart()),
-        ("createRuntime", hooks.create_runtime()),
-        ("createContainer", hooks.create_container()),
-        ("startContainer", hooks.start_container()),
-        ("poststart", hooks.poststart()),
-        ("poststop", hooks.poststop()),
-    ];
-    for (kind, hooks) in kinds {
+    for (kind, hooks) in hooks_by_kind(hooks) {
         for (index, hook) in hooks.iter().flatten().enumerate() {
             let path = format!("hooks.{kind}[{index}]");
             problems.need_absolute(format!("{path}.path"), hook.path());

@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
+use super::namespaces::each_id_mapping;
 use super::{Config, Problems};
 
 /// Options that make a mount of something that is there already, so that it needs no type.
@@ -28,12 +29,17 @@ pub(super) fn destinations(config: &Config, problems: &mut Problems) {
     }
 }
 
-pub(super) fn sources_and_types(config: &Config, problems: &mut Problems) {
+pub(super) fn sources(config: &Config, problems: &mut Problems) {
     for (path, mount) in mounts(config) {
-        let options = mount.options().as_deref().unwrap_or_default();
         if is_bind(mount) && mount.source().is_none() {
             problems.add(format!("{path}.source"), "a bind mount needs a source");
         }
+    }
+}
+
+pub(super) fn types(config: &Config, problems: &mut Problems) {
+    for (path, mount) in mounts(config) {
+        let options = mount.options().as_deref().unwrap_or_default();
         if mount.typ().is_none() && !options.iter().any(|option| WITHOUT_TYPE.contains(&option.as_str())) {
             problems.add(format!("{path}.type"), "is needed for all but bind mounts and remounts");
         }
@@ -54,16 +60,12 @@ pub(super) fn id_mappings(config: &Config, problems: &mut Problems) {
         }
         for (name, mappings) in [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())]
         {
-            for (index, mapping) in mappings.iter().flatten().enumerate() {
-                if mapping.size() == 0 {
-                    problems.add(format!("{path}.{name}[{index}].size"), "must be greater than zero");
-                }
-            }
+            each_id_mapping(problems, &format!("{path}.{name}"), mappings.as_deref().unwrap_or_default());
         }
     }
 }
 
-fn mounts<'a>(config: &Config<'a>) -> impl Iterator<Item = (String, &'a Mount)> {
+pub(in crate::spec) fn mounts<'a>(config: &Config<'a>) -> impl Iterator<Item = (String, &'a Mount)> {
     let mounts = config.spec.mounts().as_deref().unwrap_or_default();
     mounts.iter().enumerate().map(|(index, mount)| (format!("mounts[{index}]"), mount))
 }

@@ -7,6 +7,10 @@ use super::{Config, Problems, sorted};
 /// The kernel takes this many lines in uid_map and gid_map (user_namespaces(7)).
 const MAX_ID_MAPPINGS: usize = 340;
 
+/// The smallest page, and how many lines of a map fit into it at least: three numbers of ten digits each.
+const PAGE: usize = 4096;
+const MIN_LINES_OF_A_PAGE: usize = PAGE / 33;
+
 /// Longest name that sethostname(2) and setdomainname(2) take.
 const MAX_UTS_NAME: usize = 64;
 
@@ -79,11 +83,19 @@ pub(super) fn id_mappings(config: &Config, problems: &mut Problems) {
             problems
                 .add(&path, format!("must have at most {MAX_ID_MAPPINGS} entries, not {}", mappings.len()));
         }
+        // The kernel takes a map in one write that is shorter than a page.
+        let line =
+            |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
+        if mappings.len() > MIN_LINES_OF_A_PAGE
+            && mappings.iter().map(|map| line(map).len()).sum::<usize>() >= PAGE
+        {
+            problems.add(&path, format!("must be less than {PAGE} bytes as text: use fewer ranges"));
+        }
         each_id_mapping(problems, &path, mappings);
     }
 }
 
-fn each_id_mapping(problems: &mut Problems, path: &str, mappings: &[LinuxIdMapping]) {
+pub(super) fn each_id_mapping(problems: &mut Problems, path: &str, mappings: &[LinuxIdMapping]) {
     for (index, mapping) in mappings.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if mapping.size() == 0 {
@@ -142,7 +154,8 @@ pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
     let mut names: Vec<&str> = Vec::new();
     for (host_name, device) in sorted(devices) {
         let name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host_name);
-        for name in [host_name.as_str(), name] {
+        let other = Some(name).filter(|name| *name != host_name);
+        for name in [host_name.as_str()].into_iter().chain(other) {
             if !is_device_name(name) {
                 problems.add("linux.netDevices", format!("{name:?} is not a name of a network device"));
             }
@@ -155,7 +168,7 @@ pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
 }
 
 /// The kernel's dev_valid_name().
-fn is_device_name(name: &str) -> bool {
+pub(super) fn is_device_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() < 16
         && name != "."

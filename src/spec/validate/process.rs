@@ -93,6 +93,12 @@ pub(super) fn user(config: &Config, problems: &mut Problems) {
     {
         problems.add("process.user.umask", format!("must be at most 0777 (511), not {umask}"));
     }
+    // The kernel takes this number for "no change".
+    for (name, id) in [("uid", user.uid()), ("gid", user.gid())] {
+        if id == u32::MAX {
+            problems.add(format!("process.user.{name}"), format!("{id} is no id"));
+        }
+    }
     // In a joined user namespace the ids are those that it maps.
     let Some(linux) = config.linux().filter(|_| config.has_new_namespace(LinuxNamespaceType::User)) else {
         return;
@@ -152,10 +158,16 @@ pub(super) fn scheduler(config: &Config, problems: &mut Problems) {
     {
         problems.add("process.scheduler.nice", format!("must be between -20 and 19, not {nice}"));
     }
-    let has_priority = scheduler.priority().is_some_and(|priority| priority != 0);
-    if has_priority && !matches!(policy, SchedFifo | SchedRr) {
-        problems
-            .add("process.scheduler.priority", format!("is for SCHED_FIFO and SCHED_RR only, not {policy}"));
+    let priority = scheduler.priority().unwrap_or_default();
+    match policy {
+        SchedFifo | SchedRr if !(1..=99).contains(&priority) => problems.add(
+            "process.scheduler.priority",
+            format!("must be between 1 and 99 with {policy}, not {priority}"),
+        ),
+        SchedFifo | SchedRr => {}
+        _ if priority != 0 => problems
+            .add("process.scheduler.priority", format!("is for SCHED_FIFO and SCHED_RR only, not {policy}")),
+        _ => {}
     }
     let times = [
         ("runtime", scheduler.runtime()),
@@ -169,6 +181,33 @@ pub(super) fn scheduler(config: &Config, problems: &mut Problems) {
                 format!("is for SCHED_DEADLINE only, not {policy}"),
             );
         }
+    }
+}
+
+/// What the kernel's __checkparam_dl() takes (sched(7)): 1024 ns ≤ runtime ≤ deadline ≤ period.
+pub(super) fn deadline(config: &Config, problems: &mut Problems) {
+    const MIN_RUNTIME: u64 = 1024;
+    let Some(scheduler) = config.process().and_then(|process| process.scheduler().as_ref()) else { return };
+    if *scheduler.policy() != LinuxSchedulerPolicy::SchedDeadline {
+        return;
+    }
+    let (runtime, deadline) =
+        (scheduler.runtime().unwrap_or_default(), scheduler.deadline().unwrap_or_default());
+    if runtime < MIN_RUNTIME {
+        problems
+            .add("process.scheduler.runtime", format!("must be at least {MIN_RUNTIME} ns, not {runtime}"));
+    }
+    if deadline < runtime || deadline == 0 {
+        problems.add(
+            "process.scheduler.deadline",
+            format!("must be at least runtime, {runtime}, not {deadline}"),
+        );
+    }
+    if let Some(period @ 1..) = *scheduler.period()
+        && period < deadline
+    {
+        problems
+            .add("process.scheduler.period", format!("must be at least deadline, {deadline}, not {period}"));
     }
 }
 

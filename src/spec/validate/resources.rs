@@ -65,6 +65,58 @@ pub(super) fn memory(config: &Config, problems: &mut Problems) {
     }
 }
 
+/// config-linux.md#pids: -1 is no limit, 0 one of none.
+pub(super) fn pids(config: &Config, problems: &mut Problems) {
+    if let Some(pids) = resources(config).and_then(|resources| resources.pids().as_ref())
+        && pids.limit() < -1
+    {
+        problems.add(
+            "linux.resources.pids.limit",
+            format!("must be a number of processes or -1 for no limit, not {}", pids.limit()),
+        );
+    }
+}
+
+/// Also of a `tc` class; a name becomes part of a line that the kernel reads.
+pub(super) fn network(config: &Config, problems: &mut Problems) {
+    let network = resources(config).and_then(|resources| resources.network().as_ref());
+    let priorities = network.and_then(|network| network.priorities().as_deref()).unwrap_or_default();
+    for (index, priority) in priorities.iter().enumerate() {
+        if !super::namespaces::is_device_name(priority.name()) {
+            problems.add(
+                format!("linux.resources.network.priorities[{index}].name"),
+                format!("{:?} is not a name of a network device", priority.name()),
+            );
+        }
+    }
+}
+
+/// The kernel's tg_set_cfs_bandwidth() and tg_set_rt_bandwidth(): what no cgroup takes.
+pub(super) fn cpu_bandwidth(config: &Config, problems: &mut Problems) {
+    const MICROSECONDS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
+    let Some(cpu) = resources(config).and_then(|resources| resources.cpu().as_ref()) else { return };
+    let path = |name: &str| format!("linux.resources.cpu.{name}");
+    if let Some(period @ 1..) = cpu.period()
+        && !MICROSECONDS.contains(&period)
+    {
+        problems.add(path("period"), format!("must be between 1000 and 1000000 µs, not {period}"));
+    }
+    if let Some(quota @ 1..1_000) = cpu.quota() {
+        problems.add(path("quota"), format!("must be at least 1000 µs, not {quota}"));
+    }
+    if let (Some(burst), Some(quota @ 1..)) = (cpu.burst(), cpu.quota())
+        && burst > quota.unsigned_abs()
+    {
+        problems.add(path("burst"), format!("must be at most quota, {quota}, not {burst}"));
+    }
+    if let (Some(runtime), Some(period @ 1..)) = (cpu.realtime_runtime(), cpu.realtime_period())
+        && i64::try_from(period).is_ok_and(|period| runtime > period)
+    {
+        problems
+            .add(path("realtimeRuntime"), format!("must be at most realtimePeriod, {period}, not {runtime}"));
+    }
+}
+
 pub(super) fn cpu(config: &Config, problems: &mut Problems) {
     let Some(cpu) = resources(config).and_then(|resources| resources.cpu().as_ref()) else { return };
     if let Some(quota) = cpu.quota()

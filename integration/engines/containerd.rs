@@ -14,6 +14,8 @@ pub struct Containerd {
     site: Site,
     /// containerd's, which is also the name of the cgroup above all containers of this run.
     namespace: String,
+    /// The directories of FIFOs that were there before.
+    fifos: Vec<PathBuf>,
     daemon: RefCell<Daemon>,
 }
 
@@ -40,7 +42,7 @@ impl Engine for Containerd {
         Scenario { name: "--net-host", run: flags::host_network },
         Scenario { name: "--uidmap, --gidmap", run: flags::user_namespace },
         Scenario { name: "--config: user, host name, sysctl, rlimit", run: flags::config },
-        Scenario { name: "--rootfs, --no-pivot, --annotation", run: flags::rootfs },
+        Scenario { name: "--rootfs, --annotation", run: flags::rootfs },
         Scenario { name: "--pid-file, --log-uri, --null-io", run: flags::files },
         Scenario { name: "in the background until it is killed", run: tasks::background },
         Scenario { name: "kill with SIGTERM that is handled, --all", run: tasks::kill },
@@ -67,7 +69,7 @@ impl Engine for Containerd {
         fs::write(site.path("config.toml"), config).expect("config.toml");
         let namespace = format!("berth-test-{}", std::process::id());
         let daemon = RefCell::new(launch(&site));
-        let engine = Self { site, namespace, daemon };
+        let engine = Self { site, namespace, fifos: entries(FIFOS), daemon };
         engine.await_ready();
         let archive = image::archive(&engine.site.directory);
         engine.ctr(&["image", "import", archive.to_str().expect("UTF-8")]).ok();
@@ -79,10 +81,26 @@ impl Engine for Containerd {
             self.ctr(&["task", "delete", "--force", id]);
         }
         self.daemon.borrow_mut().stop();
+        // ctr leaves the FIFOs of what it restored or could not execute, and the shim the directory of a
+        // restored container's state, which is not where --runc-root says.
+        for left in entries(FIFOS).iter().filter(|path| !self.fifos.contains(path)) {
+            fs::remove_dir_all(left).unwrap_or_else(|error| panic!("{}: {error}", left.display()));
+        }
+        let state = Path::new("/run/containerd/runc").join(&self.namespace);
+        if state.exists() {
+            fs::remove_dir(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
+        }
         // A runtime removes a container's cgroup; that of containerd's namespace, above it, is nobody's.
         remove_cgroups(&self.namespace);
         self.site.remove();
     }
+}
+
+/// Where ctr puts the FIFOs of its tasks.
+const FIFOS: &str = "/run/containerd/fifo";
+
+fn entries(directory: &str) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// containerd, which hands its PATH on to the shims and so to the runtime: CRIU is looked for there.

@@ -283,8 +283,8 @@ pub fn config(containerd: &Containerd) {
 pub fn rootfs(containerd: &Containerd) {
     let root = crate::image::rootfs(&containerd.site.path("own-rootfs"));
     fs::write(root.join("word"), "of this root").expect("a file");
-    // ctr makes the path absolute by itself only since 1.7.
-    let flags = ["--rootfs", "--no-pivot", "--annotation", "org.example.word=kept"];
+    // Not --no-pivot: with that this ctr forgets the runtime's name.
+    let flags = ["--rootfs", "--env", "PATH=/bin", "--annotation", "org.example.word=kept"];
     let mut flags: Vec<&str> = [&["--detach"], &flags[..]].concat();
     flags.push(root.to_str().expect("UTF-8"));
     containerd.run(&flags, "rootfs", &["sh", "-c", "cat /word >/copy; sleep 1000"]).ok();

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 
 tests! {
     counting_process, leave_running, paused_container, tcp_listener, established_connection, configuration_by_annotation,
-    terminal, terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors,
+    terminal, terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors, null_device_becomes_what_it_was,
     network_namespace_by_path, hooks, what_protects_the_host_is_there_again, limits_are_there_again,
     volumes_with_mounts_below, containerds_command_lines, podmans_probes, lazy_pages, paths_of_the_caller,
     closed_connection, connection_in_flight, socket_with_a_peer_outside, locked_file, unlinked_program,
@@ -260,6 +260,20 @@ fn pipes_of_the_engine() {
     assert_eq!(number(&mut after), last + 1, "nothing is lost, nothing comes twice");
     while number(&mut after) < last + 5 {}
     case.container.finish();
+}
+
+/// Nothing of the host's, so that the restore may be called with anything in its place.
+fn null_device_becomes_what_it_was() {
+    let mut case = Case::counting();
+    case.up();
+    case.checkpoint(&[]).ok();
+    let before = case.count();
+    let (input, _) = std::io::pipe().expect("pipe");
+    let mut command = case.restore_command(&["--detach"]);
+    assert!(command.stdin(input).status().expect("restore").success());
+    case.await_more(before);
+    let link = fs::read_link(format!("/proc/{}/fd/0", case.container.pid())).expect("stdin");
+    assert_eq!(link, std::path::Path::new("/dev/null"));
 }
 
 fn preserved_descriptors() {

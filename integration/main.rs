@@ -35,6 +35,7 @@ mod propagation;
 mod ps;
 mod rdt;
 mod regression;
+mod replay;
 mod resources;
 mod review;
 mod rlimits;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         ("exec", exec::TESTS),
         ("exec_attributes", exec_attributes::TESTS),
         ("fds", fds::TESTS),
+        ("replay", replay::TESTS),
         ("checkpoint", checkpoint::TESTS),
         ("checkpoint_errors", checkpoint_errors::TESTS),
         ("logs", logs::TESTS),

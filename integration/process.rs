@@ -1,5 +1,6 @@
 //! process: arguments, environment, working directory, user, umask, and the small attributes.
 
+use crate::harness::program::Bounded;
 use crate::harness::*;
 use crate::tests;
 use caps::Capability;
@@ -13,7 +14,7 @@ tests! {
     io_priority_is_set, new_session_keyring, no_new_keyring, numeric_user_is_not_a_name, empty_args_are_refused,
     missing_interpreter_is_named, missing_script_interpreter_is_named, script_runs, exit_codes_are_kept, signal_becomes_128_and_it,
     signal_mask_and_actions_are_default, home_is_not_invented, process_is_a_session_leader, duplicate_environment_entries,
-    stdin_reaches_the_process, large_environment, cwd_is_changed_as_the_user,
+    stdin_reaches_the_process, large_environment, cwd_is_changed_as_the_user, null_device_is_the_containers_own,
 }
 
 fn arguments_and_environment_are_exact() {
@@ -324,4 +325,25 @@ fn large_environment() {
     env.extend((0..2000).map(|number| format!("VARIABLE_{number}={}", "x".repeat(100))));
     let report = Bundle::new().set("/process/env", json!(env)).report();
     assert!(report["env"].as_array().expect("env").len() >= 2001);
+}
+
+/// What berth was called with is a file of the host, whose mode a root in the container could change.
+fn null_device_is_the_containers_own() {
+    use std::os::unix::fs::MetadataExt;
+    let mut container = Bundle::new().steps(&["sleep:1000"]).container();
+    container.up();
+    let pid_file = container.bundle.path.join("exec.pid");
+    let flags = ["--detach", "--pid-file", pid_file.to_str().expect("UTF-8")];
+    container.verb("exec", &flags, &["/bin/payload", "sleep:1000"]).done().ok();
+    let file = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).expect("a file");
+    let own = file(&format!("/proc/{}/root/dev/null", container.pid()));
+    assert_ne!(own, file("/dev/null"));
+    let joined = fs::read_to_string(pid_file).expect("pid file");
+    for pid in [&container.pid().to_string(), &joined] {
+        assert_eq!(file(&format!("/proc/{pid}/fd/0")), own, "process {pid}");
+        let flags = fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).expect("fdinfo");
+        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags").trim();
+        let flags = i32::from_str_radix(flags, 8).expect("octal");
+        assert_eq!(flags & (libc::O_ACCMODE | libc::O_NONBLOCK), libc::O_RDWR, "process {pid}");
+    }
 }

@@ -24,10 +24,15 @@ pub fn rootfs(directory: &Path) -> PathBuf {
     root
 }
 
-/// A tar of an OCI layout and Docker's own form at once: index.json beside manifest.json, as `docker save`
-/// writes them today, so that every engine can load it.
+/// The busybox image in an archive (`pack`).
 pub fn archive(directory: &Path) -> PathBuf {
     let root = rootfs(directory);
+    pack(directory, &root, NAME, serde_json::json!({ "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] }))
+}
+
+/// A tar of an OCI layout and Docker's own form at once: index.json beside manifest.json, as `docker save`
+/// writes them today, so that every engine can load it. `config` is the image's `config` object.
+pub fn pack(directory: &Path, root: &Path, name: &str, config: serde_json::Value) -> PathBuf {
     let layout = directory.join("layout");
     fs::create_dir_all(layout.join("blobs/sha256")).expect("the layout");
     let layer = directory.join("layer");
@@ -36,7 +41,7 @@ pub fn archive(directory: &Path) -> PathBuf {
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
         "os": "linux",
-        "config": { "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] },
+        "config": config,
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
     });
     let (config, config_size) = blob(&layout, config.to_string().as_bytes());
@@ -49,7 +54,7 @@ pub fn archive(directory: &Path) -> PathBuf {
     let (manifest, manifest_size) = blob(&layout, manifest.to_string().as_bytes());
     let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest, manifest_size);
     entry["annotations"] = serde_json::json!({
-        "io.containerd.image.name": NAME,
+        "io.containerd.image.name": name,
         "org.opencontainers.image.ref.name": "test",
     });
     let write = |name: &str, value: serde_json::Value| {
@@ -61,7 +66,7 @@ pub fn archive(directory: &Path) -> PathBuf {
         "manifest.json",
         serde_json::json!([{
             "Config": format!("blobs/sha256/{config}"),
-            "RepoTags": [NAME],
+            "RepoTags": [name],
             "Layers": [format!("blobs/sha256/{layer}")],
         }]),
     );

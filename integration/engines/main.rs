@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, reason = "a test says what it expected by failing")]
 
 mod containerd;
+mod cri;
 mod docker;
 mod image;
 mod leftovers;
@@ -27,6 +28,7 @@ engines [--runtime NAME=PATH]… [--list] [FILTER…]
   what fails for the others is shown and is no failure. Default: berth=target/berth runc=(from PATH).
   A filter is a part of `engine::scenario`.
 
+  BERTH_PROBE_SECONDS        how long Kubernetes' exec probes go on, one each second (default 60)
   BERTH_TEST_SLOW            factor for every timeout
   BERTH_TEST_STRICT=1        a skip fails, unless its reason is in BERTH_TEST_EXPECTED_SKIPS (separated by ;)
 ";
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         run::<docker::Docker>(runtime, &options, &mut table);
         run::<docker::AsDefault>(runtime, &options, &mut table);
         run::<docker::Remapped>(runtime, &options, &mut table);
+        run::<cri::Cri>(runtime, &options, &mut table);
     }
     if options.list {
         return ExitCode::SUCCESS;

@@ -92,6 +92,13 @@ pub fn slow() -> u32 {
     std::env::var("BERTH_TEST_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
+/// A PATH where CRIU is found: first where `integration/dependencies` puts one for kernels that are too new for
+/// Debian's.
+pub fn criu_path() -> String {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/criu");
+    format!("{own}:{}", std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".into()))
+}
+
 /// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Done {

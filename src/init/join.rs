@@ -114,6 +114,7 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<Program> {
         let slave = open_terminal(newcomer, terminal).context("give the process a terminal")?;
         user_process::make_controlling_terminal(slave.as_fd())?;
     }
+    user_process::replace_null_devices()?;
     user_process.give_up_rights(&newcomer.procfs, newcomer.target.has(Kind::User), Missing::Refuse)?;
     let agent = introduction(newcomer)?;
     Program::find(user_process, agent)

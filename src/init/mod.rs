@@ -233,6 +233,7 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     if let Some(slave) = terminal {
         user_process::make_controlling_terminal(slave.as_fd())?;
     }
+    user_process::replace_null_devices()?;
     plan.process.give_up_rights(&procfs, plan.namespaces.has(Kind::User), Missing::Make)?;
     Program::find(&plan.process, agent)
 }

@@ -4,7 +4,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, fstat, makedev};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::{agent, cwd};
 use crate::error::{Call, Result};
@@ -118,7 +121,42 @@ pub fn send_master(console_socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Re
 /// The terminal becomes stdin, stdout and stderr and the controlling terminal of our session.
 pub(super) fn make_controlling_terminal(slave: BorrowedFd<'_>) -> Result<()> {
     tty::set_controlling(slave)?;
-    nix::unistd::dup2_stdin(slave.as_fd()).call(|| "dup2(terminal, 0)".into())?;
-    nix::unistd::dup2_stdout(slave.as_fd()).call(|| "dup2(terminal, 1)".into())?;
-    nix::unistd::dup2_stderr(slave.as_fd()).call(|| "dup2(terminal, 2)".into())
+    dup2_stdin(slave.as_fd()).call(|| "dup2(terminal, 0)".into())?;
+    dup2_stdout(slave.as_fd()).call(|| "dup2(terminal, 1)".into())?;
+    dup2_stderr(slave.as_fd()).call(|| "dup2(terminal, 2)".into())
+}
+
+/// Puts the container's null device in place of one that berth was called with as stdin, stdout or stderr.
+/// That one is a file of the host: a root of the container that is the host's root as well could take
+/// everybody's rights to it by fchmod(2), and no image could hold it. A container without a null device of
+/// its own, as under a `/dev` that is somebody else's, keeps what the caller gave.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn replace_null_devices() -> Result<()> {
+    let is_given = |number| process::inherited(number).is_some_and(is_null_device);
+    let given = [is_given(0), is_given(1), is_given(2)];
+    if given == [false; 3] {
+        return Ok(());
+    }
+    // In an exec it may be anything by now, and must neither lead elsewhere nor hold us up.
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let own = open("/dev/null", flags, Mode::empty()).ok().filter(|fd| is_null_device(fd.as_fd()));
+    let Some(own) = own else { return Ok(()) };
+    fcntl(&own, FcntlArg::F_SETFL(OFlag::empty())).call(|| "fcntl(/dev/null)".into())?;
+    if given[0] {
+        dup2_stdin(&own).call(|| "dup2(/dev/null, 0)".into())?;
+    }
+    if given[1] {
+        dup2_stdout(&own).call(|| "dup2(/dev/null, 1)".into())?;
+    }
+    if given[2] {
+        dup2_stderr(&own).call(|| "dup2(/dev/null, 2)".into())?;
+    }
+    Ok(())
+}
+
+/// The character device 1:3, whatever its name.
+fn is_null_device(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == makedev(1, 3))
 }

@@ -161,7 +161,10 @@ fn files() {
             "bind-source mounts[0].source: /bin/hook does not exist",
         ),
         (
-            json!({"mounts": [{"destination": "/a", "type": "tmpfs", "source": "x", "options": ["rro"]}]}),
+            json!({
+                "mounts": [{"destination": "/a", "type": "tmpfs", "source": "x", "options": ["rro"]}],
+                "linux": {"namespaces": [{"type": "mount"}]}
+            }),
             |host| host.kernel = (5, 10),
             "mount-kernel mounts[0].options: recursive attributes need Linux 5.12",
         ),

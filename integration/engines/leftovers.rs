@@ -78,6 +78,29 @@ fn directories(directory: &Path, depth: usize, word: &str, lines: &mut BTreeSet<
     }
 }
 
+/// Removes a cgroup of our own with all below, in every hierarchy; there are no processes left in it.
+pub fn remove_cgroups(path: &str) {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top).expect("cgroups").flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([top.to_owned()]) {
+        let own = hierarchy.join(path.trim_start_matches('/'));
+        let mut found = BTreeSet::new();
+        directories(&own, 12, "", &mut found);
+        // In reverse, what is below comes first.
+        let below = found.iter().rev().map(|line| PathBuf::from(line.trim_start()));
+        for cgroup in below.chain([own.clone()]).filter(|cgroup| cgroup.is_dir()) {
+            fs::remove_dir(&cgroup).unwrap_or_else(|error| panic!("{}: {error}", cgroup.display()));
+        }
+    }
+}
+
+/// Whether a cgroup of this path is in any hierarchy.
+pub fn has_cgroup(path: &str) -> bool {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top).expect("cgroups").flatten().map(|entry| entry.path());
+    hierarchies.chain([top.to_owned()]).any(|hierarchy| hierarchy.join(path.trim_start_matches('/')).exists())
+}
+
 /// The BPF programs of the kernel by id, as bpftool(8) lists them.
 fn programs() -> Vec<String> {
     const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;

@@ -7,10 +7,13 @@
 #![allow(clippy::expect_used, reason = "a test says what it expected by failing")]
 
 mod containerd;
+mod documents;
 mod image;
 mod leftovers;
+mod podman;
 mod site;
 mod table;
+mod user;
 
 use site::{Engine, Runtime, Scenario, Skip};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,7 +49,11 @@ fn main() -> ExitCode {
     let mut table = Table::default();
     for runtime in &options.runtimes {
         run::<containerd::Containerd>(runtime, &options, &mut table);
+        run::<podman::Podman>(runtime, &options, &mut table);
+        run::<podman::Rootless>(runtime, &options, &mut table);
     }
+    // The page is about berth.
+    run::<documents::Documents>(&options.runtimes[0], &options, &mut table);
     if options.list {
         return ExitCode::SUCCESS;
     }

@@ -21,18 +21,65 @@ build: ## the release binary, static and stripped, as target/berth
 	$(CARGO) build --locked --release --bin berth --target $(TRIPLE)
 	@install -m 755 $(RELEASE)/berth target/berth.new && mv target/berth.new target/berth
 
-install: build ## target/berth into DESTDIR/PREFIX/bin, man pages and completions into PREFIX/share
-	install -D -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
-	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" docs/man/*.8
-	install -D -m 644 completions/berth.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth"
-	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" completions/_berth
-	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" completions/berth.fish
-
 documents: ## man pages and completions anew, from the command line itself
 	BERTH_WRITE_DOCUMENTS=1 $(CARGO) test --locked --quiet --lib committed_documents
 
 clean: ## remove all that was built, with the test machine's image and the peers
 	$(CARGO) clean
+
+##@ Install
+
+SHARE := $(DESTDIR)$(PREFIX)/share
+
+# `make -o build install` takes the target/berth that is there.
+install: build ## target/berth into DESTDIR/PREFIX/bin; man pages, completions and LICENSE into PREFIX/share
+	install -D -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
+	install -D -m 644 -t "$(SHARE)/man/man8" docs/man/*.8
+	install -D -m 644 completions/berth.bash "$(SHARE)/bash-completion/completions/berth"
+	install -D -m 644 -t "$(SHARE)/zsh/site-functions" completions/_berth
+	install -D -m 644 -t "$(SHARE)/fish/vendor_completions.d" completions/berth.fish
+	install -D -m 644 -t "$(SHARE)/doc/berth" LICENSE CHANGELOG.md docs/engines.md
+
+# For tools that look for the name runc in PATH, where /usr/local/bin comes before /usr/sbin. A runc that is there stays.
+install-runc-alias: ## PREFIX/bin/runc as a link to the berth that `make install` put beside it
+	@[ -x "$(DESTDIR)$(PREFIX)/bin/berth" ] || { echo "$(DESTDIR)$(PREFIX)/bin/berth is not there: make install first" >&2; exit 1; }
+	[ "$$(readlink "$(DESTDIR)$(PREFIX)/bin/runc")" = berth ] || ln -s berth "$(DESTDIR)$(PREFIX)/bin/runc"
+
+uninstall: ## all that `make install` and `make install-runc-alias` put there
+	[ "$$(readlink "$(DESTDIR)$(PREFIX)/bin/runc")" != berth ] || rm "$(DESTDIR)$(PREFIX)/bin/runc"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/berth" $(patsubst docs/man/%,"$(SHARE)/man/man8/%",$(wildcard docs/man/*.8))
+	rm -f "$(SHARE)/bash-completion/completions/berth" "$(SHARE)/zsh/site-functions/_berth"
+	rm -f "$(SHARE)/fish/vendor_completions.d/berth.fish"
+	rm -rf "$(SHARE)/doc/berth"
+
+# The time of what is packed: that of the last commit, so that the same sources give the same bytes.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+DIST    := berth-$(VERSION)-$(shell uname -m)-linux
+
+dist: build ## what is installed as target/dist/berth-VERSION-MACHINE-linux.tar.gz, with its checksum
+	rm -rf target/dist
+	$(MAKE) --silent -o build install DESTDIR="$(CURDIR)/target/dist/$(DIST)" PREFIX= >/dev/null
+	tar -C target/dist --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner \
+		--mode=u=rwX,go=rX --format=gnu -cf - $(DIST) | gzip -9n >target/dist/$(DIST).tar.gz
+	rm -r target/dist/$(DIST)
+	cd target/dist && sha256sum $(DIST).tar.gz >$(DIST).tar.gz.sha256
+
+CARGO_DEB := target/tools/bin/cargo-deb
+CARGO_DEB_VERSION := 3.8.0
+
+$(CARGO_DEB):
+	@echo "installing cargo-deb $(CARGO_DEB_VERSION)"
+	@mkdir -p target/tools
+	@$(CARGO) install --quiet --locked --root target/tools --target-dir target/tools/build --version $(CARGO_DEB_VERSION) cargo-deb
+	@rm -rf target/tools/build
+
+deb: build $(CARGO_DEB) ## a Debian package, target/debian/berth_VERSION_MACHINE.deb
+	@mkdir -p target/debian
+	@printf 'berth (%s-1) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- %s  %s\n' $(VERSION) \
+		"$$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)" \
+		"$$(date --utc --rfc-email --date=@$(SOURCE_DATE_EPOCH))" >target/debian/changelog
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CARGO_DEB) --locked --no-build --no-strip --target $(TRIPLE) --output target/debian/
 
 ##@ See it
 
@@ -47,7 +94,7 @@ lint: ## formatting, and clippy with warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # In the order in which a failure is found soonest.
-TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-engines runtime-tools vm-test-v2 vm-test-v1
+TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-installation test-engines runtime-tools vm-test-v2 vm-test-v1
 
 test: $(TEST_STEPS) ## everything; installs what it needs (root)
 
@@ -67,6 +114,9 @@ test-libseccomp: ## our seccomp filters decide as libseccomp's do
 # The time limits of the suite are those of a machine that does nothing else; several tests run at once here.
 test-integration: ## real containers on this machine's cgroups, and on cgroup2 alone (root)
 	BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-3} $(CARGO) test --locked --test integration
+
+test-installation: build $(CARGO_DEB) ## all ways to install it, below directories of their own (root)
+	integration/installation
 
 # What fits into CI: berth alone, with fewer probes. `make engines` is the whole of it, beside runc.
 test-engines: build ## berth under containerd and its Kubernetes plugin, and README's example as it is written (root)
@@ -167,4 +217,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-engines engines recording runtime-tools vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help
+.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help recording runtime-tools

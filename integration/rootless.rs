@@ -15,7 +15,8 @@ tests! {
     idmapped_volume_is_refused, own_network, terminal_in_the_foreground, hooks_run_as_the_user,
     limits_without_a_cgroup_are_refused, nothing_to_freeze_without_a_cgroup, kill_all_without_a_cgroup,
     life_in_a_delegated_cgroup, limits_in_a_delegated_cgroup, limits_beyond_the_delegated_cgroup_are_refused,
-    under_an_engines_user_namespace, limits_under_an_engines_user_namespace_are_refused, rights_that_the_user_lacks_are_refused,
+    under_an_engines_user_namespace, exec_under_an_engines_user_namespace, pid_namespace_joined_under_an_engines_user_namespace,
+    clocks_under_an_engines_user_namespace, limits_under_an_engines_user_namespace_are_refused, rights_that_the_user_lacks_are_refused,
     another_users_container_is_out_of_reach, list_and_ps
     ; alone: scope_of_the_users_systemd, scope_under_an_engines_user_namespace,
 }
@@ -349,6 +350,70 @@ fn under_an_engines_user_namespace() {
     assert!(report.mount("/sys/fs/cgroup").is_some());
     let root = user.runtime_directory().join("berth");
     assert_eq!(fs::read_dir(root).expect("the state root").count(), 0);
+}
+
+/// A shell in a user namespace as Podman makes it, in which `$berth` and `$bundle` are set.
+fn engine(user: &User, container: &UsersContainer<'_>, script: &str) -> Done {
+    container.bundle.write();
+    let mut command = user.command("unshare".as_ref());
+    command.args(["--user", "--map-root-user", "--map-auto", "--mount", "sh", "-ec", script]);
+    command.env("berth", program::directory().join("berth")).env("bundle", &container.bundle.path);
+    command.done()
+}
+
+/// The host's pid namespace, in which the engine is, is not its to return to.
+fn exec_under_an_engines_user_namespace() {
+    let user = User::with_ranges();
+    let container = user.container(podman(&user).args(&["/bin/payload", "sleep:1000"]));
+    let script = "$berth run --detach --bundle $bundle execs </dev/null >/dev/null 2>&1
+        trap '$berth delete --force execs' EXIT
+        $berth exec execs /bin/payload report
+        status=0; $berth exec execs /bin/payload exit:7 || status=$?
+        $berth exec --detach --pid-file pid execs /bin/payload sleep:1000 </dev/null >/dev/null 2>&1
+        test -e /proc/$(cat pid) && exit $status";
+    let done = engine(&user, &container, script).exits(7);
+    let report = Report::parse(&done.stdout());
+    assert_eq!((&report["uid"][0], map(&report, "uid_map")[..3].to_vec()), (&json!(0), vec![0, ID, 1]));
+    assert_ne!(report.namespace("pid"), host::namespace("self", "pid"));
+}
+
+/// What a pod's containers do that share a pid namespace. The hook is the engine's: it is born outside.
+fn pid_namespace_joined_under_an_engines_user_namespace() {
+    let user = User::with_ranges();
+    let first = user.container(podman(&user).args(&["/bin/payload", "sleep:1000"]));
+    let namespaces = json!([
+        { "type": "pid", "path": "/proc/PID-OF-FIRST/ns/pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "network" },
+    ]);
+    let second =
+        user.container(podman(&user).set("/linux/namespaces", namespaces).args(&["/bin/payload", "report"]));
+    let hook = second.bundle.path.join("hook");
+    let second = second.hook("createRuntime", &[&format!("report:{}", hook.display())]);
+    second.bundle.write();
+    let script = "$berth run --detach --pid-file pid --bundle $bundle first </dev/null >/dev/null 2>&1
+        trap '$berth delete --force first' EXIT
+        sed \"s/PID-OF-FIRST/$(cat pid)/\" SECOND/config.json >new
+        mv -f new SECOND/config.json
+        $berth run --bundle SECOND second";
+    let done = engine(&user, &first, &script.replace("SECOND", &second.bundle.path.to_string_lossy())).ok();
+    let report = Report::parse(&done.stdout());
+    assert_ne!(report.namespace("pid"), host::namespace("self", "pid"));
+    assert_ne!(report["pid"], 1, "the first is there");
+    let hook = Report::parse(&fs::read_to_string(hook).expect("the hook's report"));
+    assert_eq!(hook.namespace("pid"), host::namespace("self", "pid"));
+}
+
+fn clocks_under_an_engines_user_namespace() {
+    require!(std::path::Path::new("/proc/self/ns/time").exists(), "no time namespaces in this kernel");
+    let user = User::with_ranges();
+    let bundle = podman(&user)
+        .namespace("time", None)
+        .set("/linux/timeOffsets", json!({ "boottime": { "secs": 864_000 } }))
+        .args(&["/bin/payload", "read:/proc/uptime", "report"]);
+    let container = user.container(bundle);
+    let report = Report::parse(&run_under_an_engine(&user, &container, &[]).ok().stdout());
+    let uptime = report.probe("read:/proc/uptime").as_str().expect("a text");
+    let seconds: f64 = uptime.split(' ').next().expect("a word").parse().expect("a number");
+    assert!(seconds >= 864_000.0, "{uptime}");
 }
 
 fn limits_under_an_engines_user_namespace_are_refused() {

@@ -131,6 +131,13 @@ pub fn remove_cgroups(path: &str) {
     }
 }
 
+/// Whether a cgroup of this path is in any hierarchy.
+pub fn has_cgroup(path: &str) -> bool {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top).expect("cgroups").flatten().map(|entry| entry.path());
+    hierarchies.chain([top.to_owned()]).any(|hierarchy| hierarchy.join(path.trim_start_matches('/')).exists())
+}
+
 /// The BPF programs of the kernel by id, as bpftool(8) lists them.
 fn programs() -> Vec<String> {
     const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;

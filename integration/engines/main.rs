@@ -9,11 +9,14 @@
 mod containerd;
 mod cri;
 mod docker;
+mod documents;
 mod image;
 mod leftovers;
+mod podman;
 mod site;
 mod table;
 mod terminal;
+mod user;
 
 use site::{Engine, Runtime, Scenario, Skip};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,7 +57,11 @@ fn main() -> ExitCode {
         run::<docker::AsDefault>(runtime, &options, &mut table);
         run::<docker::Remapped>(runtime, &options, &mut table);
         run::<cri::Cri>(runtime, &options, &mut table);
+        run::<podman::Podman>(runtime, &options, &mut table);
+        run::<podman::Rootless>(runtime, &options, &mut table);
     }
+    // The page is about berth.
+    run::<documents::Documents>(&options.runtimes[0], &options, &mut table);
     if options.list {
         return ExitCode::SUCCESS;
     }

@@ -1,6 +1,7 @@
 //! Answers to a command line that is not one: help, version, usage errors.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
@@ -12,8 +13,13 @@ use crate::log;
 /// Prints help or version on stdout, a usage error as one line in the log and on stderr; returns the
 /// exit code.
 pub(super) fn answer(error: &clap::Error, argv: &[OsString]) -> u8 {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return match print(&error.to_string()) {
+    let answer = match error.kind() {
+        ErrorKind::DisplayHelp => Some(error.to_string()),
+        ErrorKind::DisplayVersion => Some(version(argv, error.to_string())),
+        _ => None,
+    };
+    if let Some(text) = answer {
+        return match print(&text) {
             Ok(()) => 0,
             Err(error) => {
                 log::error(&error);
@@ -30,6 +36,18 @@ pub(super) fn answer(error: &clap::Error, argv: &[OsString]) -> u8 {
     }
     log::error(&usage);
     1
+}
+
+/// What `--version` prints. A tool that calls berth by the name runc (`make install-runc-alias`) drops all lines
+/// unless the first is `runc version X` (go-runc's parseVersion); the truth is in what semver calls build metadata:
+/// `runc version 0.1.0+berth`.
+fn version(argv: &[OsString], text: String) -> String {
+    let name = argv.first().and_then(|path| Path::new(path).file_name());
+    if name != Some(OsStr::new("runc")) {
+        return text;
+    }
+    let prefix = concat!("berth version ", env!("CARGO_PKG_VERSION"));
+    text.replacen(prefix, concat!("runc version ", env!("CARGO_PKG_VERSION"), "+berth"), 1)
 }
 
 /// clap's finding in one line, in the words that clients of runc look for: Podman finds out whether
@@ -119,6 +137,25 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn answers_to_the_name_runc() {
+        let number = env!("CARGO_PKG_VERSION");
+        for (name, first) in [
+            ("berth", format!("berth version {number}")),
+            ("/usr/local/bin/berth", format!("berth version {number}")),
+            ("runc", format!("runc version {number}+berth")),
+            ("/usr/local/bin/runc", format!("runc version {number}+berth")),
+        ] {
+            let argv = [name, "--version"].map(OsString::from);
+            let answer = Cli::try_parse_from(&argv).unwrap_err();
+            let text = version(&argv, answer.to_string());
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines[0], first);
+            assert_eq!(lines.len(), 3, "{text}");
+            assert!(lines[1].starts_with("commit: ") && lines[2].starts_with("spec: "), "{text}");
         }
     }
 

@@ -399,8 +399,17 @@ fn clone_into(
 ) -> Result<Side> {
     let namespaces = &plan.namespaces;
     let flags = namespaces.clone_flags(joined);
+    // Set by the parent; in a new user namespace by init.
+    let clocks = namespaces
+        .time_offsets
+        .as_deref()
+        .filter(|_| namespaces.sets_clocks() && !namespaces.creates(Kind::User));
+    // Where the parent could not come back from, only a helper goes: hooks are children of the parent.
+    let one_way = (namespaces.join(Kind::Pid).is_some() && !namespaces::may_return(Kind::Pid)?)
+        || (clocks.is_some() && !namespaces::may_return(Kind::Time)?);
     // A new user namespace has no rights over namespaces of the host, so those are joined first.
-    if namespaces.join(Kind::User).is_some() || (namespaces.creates(Kind::User) && !joined.is_empty()) {
+    let joins_first = namespaces.creates(Kind::User) && !joined.is_empty();
+    if namespaces.join(Kind::User).is_some() || joins_first || one_way {
         let prepare = || {
             if namespaces.join(Kind::User).is_some() {
                 // Init is born with the credentials of that namespace, in sight of who is there already:
@@ -409,6 +418,9 @@ fn clone_into(
                 // inherits it.
                 plan.process.write_own_files(&Procfs::host()?)?;
                 process::set_undumpable()?;
+            } else if let Some(clocks) = clocks {
+                // Dropped, not restored: the helper ends.
+                drop(namespaces::unshare_time(clocks, &Procfs::host()?)?);
             }
             joined.enter_with_user()
         };
@@ -416,11 +428,11 @@ fn clone_into(
     }
     // Both change only where *children* are born, and are undone before the parent has others: hooks.
     let original_pid = joined.enter_pid_for_children()?;
-    let original_time = match &namespaces.time_offsets {
-        Some(offsets) if namespaces.sets_clocks() && !namespaces.creates(Kind::User) => {
+    let original_time = match clocks {
+        Some(offsets) => {
             Procfs::host().and_then(|procfs| namespaces::unshare_time(offsets, &procfs)).map(Some)
         }
-        _ => Ok(None),
+        None => Ok(None),
     };
     let (side, original_time) = match original_time {
         Ok(original) => (process::clone3(flags, cgroup).context("make init"), original),

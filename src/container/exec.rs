@@ -24,7 +24,7 @@ use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
 use crate::init::join::{self, Newcomer};
 use crate::init::sync;
-use crate::namespaces::{Kind, OriginalPid, Target};
+use crate::namespaces::{Kind, Target};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::procfs::Procfs;
 use crate::{log, seccomp, self_exe, spec};
@@ -389,7 +389,8 @@ impl Entrance<'_> {
     /// Clones the process into the container's pid namespace; true when a helper had to enter its user
     /// namespace for that, because the caller has its rights only there.
     fn clone_child(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<(Side, bool)> {
-        let original = match self.target.enter_pid_for_children() {
+        // An exec runs no hook: there is no further child.
+        match self.target.enter_pid_for_last_child() {
             Err(error) if error.errno() == Some(Errno::EPERM) && self.target.has(Kind::User) => {
                 let prepare = || {
                     join::before_user_namespace(self.process, self.procfs)?;
@@ -398,15 +399,11 @@ impl Entrance<'_> {
                 };
                 return process::clone3_through(prepare, 0, cgroup).map(|side| (side, true));
             }
-            original => original?,
-        };
+            entered => entered?,
+        }
         // Inherited by the child, which the container sees from its first moment on (CVE-2016-9962).
         process::set_undumpable()?;
-        let side = process::clone3(0, cgroup);
-        if !matches!(side, Ok(Side::Child)) {
-            original.map_or(Ok(()), OriginalPid::restore)?;
-        }
-        side.map(|side| (side, false))
+        process::clone3(0, cgroup).map(|side| (side, false))
     }
 }
 

@@ -343,12 +343,10 @@ pub(super) fn cgroup_view(record: &cgroups::Record, layout: &cgroups::Layout) ->
     match (record.version(), v2.first()) {
         _ if record.directories().is_empty() => rootfs::CgroupView::None,
         (cgroups::Version::V2, Some(directory)) => rootfs::CgroupView::V2(place(directory)),
-        (_, v2) => rootfs::CgroupView::V1 {
-            hierarchies: v1
-                .into_iter()
+        _ => rootfs::CgroupView::V1(
+            v1.into_iter()
                 .map(|directory| rootfs::Hierarchy { names: directory.names.clone(), at: place(directory) })
                 .collect(),
-            unified: v2.map(|directory| place(directory)),
-        },
+        ),
     }
 }

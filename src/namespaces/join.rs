@@ -134,7 +134,8 @@ impl Opened {
         self.0.iter_mut().try_for_each(Joined::enter)
     }
 
-    /// The parent enters a joined pid namespace for the next child; gives back what undoes it.
+    /// The parent enters a joined pid namespace for the next child; gives back what undoes it, where
+    /// [`may_return`] says that it can.
     pub fn enter_pid_for_children(&mut self) -> Result<Option<OriginalPid>> {
         let Some(joined) = self.get(Kind::Pid) else {
             return Ok(None);
@@ -142,6 +143,22 @@ impl Opened {
         let original = OriginalPid::open()?;
         joined.enter()?;
         Ok(Some(original))
+    }
+}
+
+/// Whether the caller, once its children are born elsewhere, may have them here again: who owns its own namespace
+/// of the kind (pid or time) must be a user namespace in which it has rights. Root of an engine's user namespace
+/// (rootless Podman's) has none over the host's, which it is in.
+pub fn may_return(kind: Kind) -> Result<bool> {
+    let path = match kind {
+        Kind::Pid => "/proc/self/ns/pid_for_children",
+        _ => "/proc/self/ns/time",
+    };
+    let own = File::open(path).call(|| format!("open({path:?})"))?;
+    match sys::namespace::setns(own.as_fd(), kind.flag()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EPERM) => Ok(false),
+        Err(errno) => Err(Error::syscall(format!("setns({path:?})"), errno)),
     }
 }
 
@@ -153,7 +170,7 @@ pub struct OriginalPid(OwnedFd);
 
 impl OriginalPid {
     /// Where the caller's children are born now.
-    pub(super) fn open() -> Result<Self> {
+    fn open() -> Result<Self> {
         let path = "/proc/self/ns/pid_for_children";
         File::open(path).call(|| format!("open({path:?})")).map(|file| Self(file.into()))
     }

@@ -16,7 +16,7 @@ mod visit;
 
 pub use devices::{Moved, NetDevice};
 pub use idmap::{IdMap, write_id_maps};
-pub use join::{Joined, Opened, OriginalPid};
+pub use join::{Joined, Opened, OriginalPid, may_return};
 pub use target::Target;
 pub use time::{OriginalTime, unshare_time};
 pub use uts::{set_domainname, set_hostname};

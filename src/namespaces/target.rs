@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::join::OriginalPid;
 use super::{Join, Kind, Plan};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::sys;
@@ -62,18 +61,14 @@ impl Target {
         self.differing & kind.flag() != 0
     }
 
-    /// The parent enters the pid namespace for its next child, as [`super::Opened::enter_pid_for_children`].
-    /// None when it is the caller's own.
+    /// The parent enters the pid namespace for its next child, which must be its last: unlike
+    /// [`super::Opened::enter_pid_for_children`] there is no way back. Root of an engine's user namespace would not be
+    /// let back into the host's pid namespace.
     ///
     /// # Errors
     /// EPERM for a caller who has rights in the target's user namespace only: see [`Target::enter_first`].
-    pub fn enter_pid_for_children(&self) -> Result<Option<OriginalPid>> {
-        if !self.has(Kind::Pid) {
-            return Ok(None);
-        }
-        let original = OriginalPid::open()?;
-        self.set(Kind::Pid.flag())?;
-        Ok(Some(original))
+    pub fn enter_pid_for_last_child(&self) -> Result<()> {
+        self.set(self.differing & Kind::Pid.flag())
     }
 
     /// For a helper process from which the joining one is then cloned: the user namespace, whose rights
@@ -149,6 +144,6 @@ mod tests {
         let target = Target::of(me, sys::process::pidfd_open(me).unwrap()).unwrap();
         assert!(Kind::ALL.into_iter().all(|kind| !target.has(kind)));
         target.enter(false).unwrap();
-        assert!(target.enter_pid_for_children().unwrap().is_none());
+        target.enter_pid_for_last_child().unwrap();
     }
 }

@@ -32,14 +32,10 @@ pub(super) fn compile(
             ));
         }
         CgroupView::V2(unified) => steps.push(mounts.v2(destination, unified)?),
-        CgroupView::V1 { hierarchies, unified } => {
+        CgroupView::V1(hierarchies) => {
             steps.push(mounts.tmpfs(destination)?);
             for hierarchy in hierarchies {
                 mounts.v1(destination, hierarchy, steps)?;
-            }
-            if let Some(unified) = unified {
-                let name = name_of(&unified.mountpoint)?;
-                steps.push(mounts.v2(&destination.join(name), unified)?);
             }
         }
     }

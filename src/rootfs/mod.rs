@@ -78,19 +78,16 @@ pub enum CgroupView {
     None,
     /// One cgroup2 hierarchy.
     V2(Place),
-    /// Hierarchies of cgroup v1, on a hybrid host with cgroup2 beside them.
-    V1 {
-        /// In the host's order.
-        hierarchies: Vec<Hierarchy>,
-        /// The hybrid host's cgroup2 hierarchy.
-        unified: Option<Place>,
-    },
+    /// Hierarchies of cgroup v1, in the host's order. The cgroup2 hierarchy that a hybrid host has beside them is
+    /// not shown, as runc does not: a systemd in the container would take it for its own, while Podman
+    /// (`--systemd`) gives it that of v1, `name=systemd`.
+    V1(Vec<Hierarchy>),
 }
 
 /// Where in a mounted hierarchy the container is. A leading `/` of a path means the mount point.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Where the host mounts it: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified`.
+    /// Where the host mounts it: `/sys/fs/cgroup`, `/sys/fs/cgroup/memory`.
     pub mountpoint: PathBuf,
     /// The container's cgroup below it.
     pub path: PathBuf,

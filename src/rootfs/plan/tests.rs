@@ -272,14 +272,11 @@ fn cgroup1_is_a_directory_of_hierarchies() {
     let spec = spec(CGROUP, "");
     let request = |cgroup_namespace| Request {
         cgroup_namespace,
-        cgroups: CgroupView::V1 {
-            hierarchies: vec![
-                hierarchy(&["cpu", "cpuacct"], "cpu,cpuacct"),
-                hierarchy(&["name=systemd"], "systemd"),
-                hierarchy(&["memory"], "memory"),
-            ],
-            unified: Some(place("/sys/fs/cgroup/unified", "box")),
-        },
+        cgroups: CgroupView::V1(vec![
+            hierarchy(&["cpu", "cpuacct"], "cpu,cpuacct"),
+            hierarchy(&["name=systemd"], "systemd"),
+            hierarchy(&["memory"], "memory"),
+        ]),
         ..request(&spec)
     };
     let story = |plan: Plan| -> Vec<String> {
@@ -310,7 +307,6 @@ fn cgroup1_is_a_directory_of_hierarchies() {
             "/sys/fs/cgroup/cpuacct -> cpu,cpuacct",
             "/sys/fs/cgroup/systemd = /sys/fs/cgroup/systemd/box",
             "/sys/fs/cgroup/memory = /sys/fs/cgroup/memory/box",
-            "/sys/fs/cgroup/unified = /sys/fs/cgroup/unified/box",
         ]
     );
     assert_eq!(
@@ -322,7 +318,6 @@ fn cgroup1_is_a_directory_of_hierarchies() {
             "/sys/fs/cgroup/cpuacct -> cpu,cpuacct",
             "/sys/fs/cgroup/systemd cgroup none,name=systemd",
             "/sys/fs/cgroup/memory cgroup memory",
-            "/sys/fs/cgroup/unified cgroup2 ",
         ]
     );
 }

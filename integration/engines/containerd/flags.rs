@@ -202,7 +202,7 @@ pub fn seccomp(containerd: &Containerd) {
 
 pub fn apparmor(containerd: &Containerd) {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-    require!(enabled.starts_with('Y'), "the kernel has no AppArmor");
+    require!(enabled.starts_with('Y'), "no AppArmor in this kernel");
     let flags = ["--apparmor-default-profile", "berth-test.apparmor.d"];
     let text = containerd.prints(&flags, "apparmor", "cat /proc/self/attr/current");
     assert_eq!(text, "berth-test.apparmor.d (enforce)");

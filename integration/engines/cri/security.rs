@@ -119,7 +119,7 @@ pub fn seccomp(cri: &Cri) {
 
 pub fn apparmor(cri: &Cri) {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-    require!(enabled.starts_with('Y'), "the kernel has no AppArmor");
+    require!(enabled.starts_with('Y'), "no AppArmor in this kernel");
     let pod = cri.pod(&json!({}));
     let label = "cat /proc/self/attr/current";
     let text = pod.prints(label, &context(json!({ "apparmor": { "profile_type": 0 } })));

@@ -156,9 +156,10 @@ fn host_type(destination: &str) -> String {
 
 fn devices_that_the_host_lacks_are_refused() {
     let user = User::without_ranges();
-    let device = json!([{ "path": "/dev/not-there", "type": "c", "major": 1, "minor": 3 }]);
+    // Numbers for local use (Documentation/admin-guide/devices.txt).
+    let device = json!([{ "path": "/dev/not-there", "type": "c", "major": 240, "minor": 199 }]);
     user.container(user.spec().set("/linux/devices", device)).refused("/dev/not-there");
-    let device = json!([{ "path": "/dev/zero", "type": "c", "major": 1, "minor": 3 }]);
+    let device = json!([{ "path": "/dev/zero", "type": "c", "major": 240, "minor": 199 }]);
     user.container(user.spec().set("/linux/devices", device)).refused("another device");
 }
 

@@ -193,12 +193,16 @@ fn open_host_node(path: &Path, node: &Node) -> Result<OwnedFd> {
 
 /// The path at which devtmpfs has a device (Documentation/ABI/stable/sysfs-dev; DEVNAME since Linux 2.6.31).
 fn named_by_kernel(node: &Node) -> Option<PathBuf> {
-    let kind = match node.kind {
+    named_by_number(node.kind, libc::major(node.device).into(), libc::minor(node.device).into())
+}
+
+/// The same for a character or block device by its numbers.
+pub fn named_by_number(kind: SFlag, major: i64, minor: i64) -> Option<PathBuf> {
+    let kind = match kind {
         SFlag::S_IFCHR => "char",
         SFlag::S_IFBLK => "block",
         _ => return None,
     };
-    let (major, minor) = (libc::major(node.device), libc::minor(node.device));
     let event = std::fs::read_to_string(format!("/sys/dev/{kind}/{major}:{minor}/uevent")).ok()?;
     let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
     Some(Path::new("/dev").join(name))

@@ -39,6 +39,7 @@ use oci_spec::runtime::Spec;
 
 pub use build::Root;
 pub use console::open_pty;
+pub use devices::named_by_number as device_named_by_number;
 pub use external::External;
 pub use inroot::{Symlinks, find};
 pub use options::mount_options;

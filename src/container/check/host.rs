@@ -8,14 +8,16 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::SFlag;
 use nix::unistd::{AccessFlags, Uid, User, access};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDeviceType, Spec};
 
 use super::program::{self, Program};
 use super::rehearsal::Plans;
 use crate::cgroups::Version;
 use crate::error::{Call, Context, Result};
 use crate::namespaces::Kind;
+use crate::rootfs;
 use crate::spec::hooks_by_kind;
 use crate::sys::{credentials, spawn};
 
@@ -140,7 +142,7 @@ impl Host {
             oom_score_adj: text("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
             sysctls: sysctls(plans),
             profiles: plans.security.apparmor_profile.as_ref().and_then(|_| profiles()),
-            files: paths(spec, bundle).into_iter().filter_map(look_at).collect(),
+            files: paths(spec, bundle).into_iter().filter_map(look_at).chain(other_names(spec)).collect(),
             program: root.map_or(Program::Unknown, |root| program::look(spec, &root)),
         })
     }
@@ -341,6 +343,20 @@ fn paths(spec: &Spec, bundle: &Path) -> BTreeSet<PathBuf> {
         all.extend(linux.devices().iter().flatten().map(|device| device.path().clone()));
     }
     all
+}
+
+/// The devices whose nodes have other paths on the host than in the container; `create` finds them too.
+fn other_names(spec: &Spec) -> impl Iterator<Item = (PathBuf, Found)> {
+    let devices = spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten();
+    devices.filter_map(|device| {
+        let kind = match device.typ() {
+            LinuxDeviceType::B => SFlag::S_IFBLK,
+            LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
+            LinuxDeviceType::P | LinuxDeviceType::A => return None,
+        };
+        let host = rootfs::device_named_by_number(kind, device.major(), device.minor())?;
+        look_at(host).map(|(_, found)| (device.path().clone(), found))
+    })
 }
 
 fn look_at(path: PathBuf) -> Option<(PathBuf, Found)> {

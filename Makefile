@@ -119,7 +119,7 @@ test-installation: build $(CARGO_DEB) ## all ways to install it, below directori
 	integration/installation
 
 # Facts of a machine, or of Debian's engines, that excuse a scenario.
-ENGINES_SKIP := no AppArmor;gives pods no user namespaces;criu does not work;only on cgroup v2
+ENGINES_SKIP := no AppArmor;gives pods no user namespaces;criu does not work;on cgroup v2 only
 
 # What fits into CI: berth alone, with fewer probes. `make engines` is the whole of it, beside runc.
 test-engines: build ## berth under containerd and its Kubernetes plugin, and README's example as it is written (root)

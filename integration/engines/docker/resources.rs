@@ -75,7 +75,10 @@ pub fn oom(docker: &Docker) {
     );
     let state = "{{.State.Status}} {{.State.OOMKilled}}";
     docker.await_state("oom", state, "exited true");
-    docker.start("alone", &["--memory", "32m", "--memory-swap", "32m"], &["tail", "/dev/zero"]);
+    // On cgroup v1 containerd's shim asks for the kernel's word only after the start: what is killed at once is
+    // killed before that, with runc as well.
+    let script = "sleep 2; exec tail /dev/zero";
+    docker.start("alone", &["--memory", "32m", "--memory-swap", "32m"], &["sh", "-c", script]);
     docker.await_state("alone", &format!("{state} {{{{.State.ExitCode}}}}"), "exited true 137");
     docker.remove(&["oom", "alone"]);
 }

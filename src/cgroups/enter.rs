@@ -38,7 +38,8 @@ impl Below {
                 Component::Normal(name) => below.push(name),
                 Component::RootDir | Component::CurDir => {}
                 Component::ParentDir | Component::Prefix(_) => {
-                    return Err(wrong("it leads out of the container's cgroup"));
+                    // runc's words.
+                    return Err(wrong(&format!("{path} is not a sub cgroup path")));
                 }
             }
         }

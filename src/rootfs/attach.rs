@@ -183,7 +183,7 @@ impl Root {
             (false, false) => Symlinks::Follow,
         };
         let target = inroot::find_or_make(self.fd(), path, symlinks, missing).map_err(|error| {
-            if ordinary { error.remedy("it must be mounted on an ordinary directory") } else { error }
+            if ordinary { error.remedy("it must be mounted on ordinary directory") } else { error }
         })?;
         // A symlink of the image may lead into /proc from anywhere; the plan saw only the letters.
         if !target.made && !path.starts_with("/proc") {

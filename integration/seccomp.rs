@@ -423,7 +423,7 @@ fn an_agent_answers_for_an_exec() {
 
 fn an_agent_must_be_there() {
     let path = directory().join("nobody");
-    notifying(&path, "echo:x").refused("reach the seccomp agent");
+    notifying(&path, "echo:x").refused("failed to connect with seccomp agent");
     // It is not bothered for a profile that has no question to it.
     Bundle::new()
         .seccomp("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO", 33, json!([]))]))
@@ -437,7 +437,7 @@ fn notify_of_the_runtimes_own_calls_is_refused() {
         Bundle::new()
             .seccomp("SCMP_ACT_ALLOW", rules)
             .set("/linux/seccomp/listenerPath", "/nobody")
-            .refused(&format!("SCMP_ACT_NOTIFY cannot be used for {call}"));
+            .refused(&format!("SCMP_ACT_NOTIFY cannot be used for the {call} syscall"));
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn writes(resources: &LinuxResources, warnings: &mut Vec<String>) -> 
     }
     if resources.unified().as_ref().is_some_and(|files| !files.is_empty()) {
         return Err(Error::unsupported(
-            "linux.resources.unified needs cgroup v2, and this host's controllers are on v1",
+            "invalid configuration: linux.resources.unified needs cgroup v2, and this host's controllers are on v1",
         )
         .remedy("boot with systemd.unified_cgroup_hierarchy=1, or use the fields of cgroup v1"));
     }

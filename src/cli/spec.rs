@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Status;
+use crate::cgroups;
 use crate::error::{Call, Context, Result};
 use crate::spec;
 
@@ -24,7 +25,7 @@ impl Spec {
     pub fn execute(&self) -> Result<Status> {
         let path = self.bundle.join(spec::CONFIG);
         let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let text = spec::template(self.rootless.then_some(caller));
+        let text = spec::template(self.rootless.then_some(caller), cgroups::Layout::detect()?.is_v2());
         write_new(&path, &text).with_context(|| format!("write {}", path.display()))?;
         Ok(Status::DONE)
     }

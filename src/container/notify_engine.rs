@@ -60,7 +60,9 @@ pub fn connect_console(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// Nobody listens.
 pub fn connect_agent(path: &Path) -> Result<OwnedFd> {
-    socket::connect_stream(path).context("reach the seccomp agent (linux.seccomp.listenerPath)")
+    // The beginning is runc's.
+    socket::connect_stream(path)
+        .context("failed to connect with seccomp agent specified in linux.seccomp.listenerPath")
 }
 
 /// Sends init's pidfd: one message, one descriptor.

@@ -287,7 +287,7 @@ fn entry(
     let own = calls.iter().find(|call| matches!(call.name(), "write" | "sendmsg"));
     if let (Action::NOTIFY, Some(call)) = (action, own) {
         return Err(Error::invalid(format!(
-            "seccomp: syscalls[{index}]: SCMP_ACT_NOTIFY cannot be used for {}",
+            "seccomp: syscalls[{index}]: SCMP_ACT_NOTIFY cannot be used for the {} syscall",
             call.name()
         )));
     }

@@ -198,7 +198,7 @@ fn notify_that_would_stop_the_runtime_is_refused() {
     assert!(refusal(&json!({"defaultAction": "SCMP_ACT_NOTIFY"})).contains("default action"));
     let text = refusal(&json!({"defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"}]}));
-    assert_eq!(text, "seccomp: syscalls[0]: SCMP_ACT_NOTIFY cannot be used for write");
+    assert_eq!(text, "seccomp: syscalls[0]: SCMP_ACT_NOTIFY cannot be used for the write syscall");
 }
 
 #[test]

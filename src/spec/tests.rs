@@ -401,7 +401,7 @@ fn each_rule_finds_its_fault() {
             seccomp(
                 json!({"listenerPath": "/s", "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}),
             ),
-            "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for write",
+            "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for the write syscall",
         ),
         (
             seccomp(json!({"syscalls": [{"names": [], "action": "SCMP_ACT_ALLOW"}]})),
@@ -777,7 +777,7 @@ fn the_table_of_invalid_inputs_says_what_is_said() {
     let table: Value = serde_json::from_str(include_str!("../../integration/invalid.json")).unwrap();
     let options = ValidateOptions { detached: true, ..ValidateOptions::default() };
     for case in table["cases"].as_array().unwrap() {
-        let mut document: Value = serde_json::from_str(&template(None)).unwrap();
+        let mut document: Value = serde_json::from_str(&template(None, true)).unwrap();
         document["process"]["terminal"] = false.into();
         merge(&mut document, &case["config"].as_object().map_or(json!({}), |patch| patch.clone().into()));
         let text = case["raw"].as_str().map_or(document.to_string(), str::to_owned);

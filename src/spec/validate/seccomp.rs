@@ -47,7 +47,10 @@ pub(super) fn syscalls(config: &Config, problems: &mut Problems) {
         // the filter loaded, and nobody to answer yet.
         let own = rule.names().iter().find(|name| matches!(name.as_str(), "write" | "sendmsg"));
         if let (LinuxSeccompAction::ScmpActNotify, Some(name)) = (rule.action(), own) {
-            problems.add(format!("{path}.action"), format!("SCMP_ACT_NOTIFY cannot be used for {name}"));
+            problems.add(
+                format!("{path}.action"),
+                format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"),
+            );
         }
         errno(problems, &format!("{path}.errnoRet"), rule.action(), rule.errno_ret());
         for (argument, condition) in rule.args().iter().flatten().enumerate() {

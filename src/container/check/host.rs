@@ -74,6 +74,9 @@ pub(in crate::container) struct Host {
     /// CPUs that are online, NUMA nodes with memory: ranges, both ends included. Empty: not known.
     pub cpus: Vec<Range>,
     pub nodes: Vec<Range>,
+    /// Those that there could be; a cpuset can name no others.
+    pub possible_cpus: Vec<Range>,
+    pub possible_nodes: Vec<Range>,
     /// Sizes of huge pages as file names have them: `2MB`.
     pub page_sizes: BTreeSet<String>,
     /// Block devices of the document that are there: `8:0`.
@@ -131,6 +134,8 @@ impl Host {
             realtime_budgets: realtime_budgets(plans),
             cpus: ranges(&text("/sys/devices/system/cpu/online")),
             nodes: ranges(&text("/sys/devices/system/node/has_memory")),
+            possible_cpus: ranges(&text("/sys/devices/system/cpu/possible")),
+            possible_nodes: ranges(&text("/sys/devices/system/node/possible")),
             page_sizes: names("/sys/kernel/mm/hugepages").iter().filter_map(|name| page_size(name)).collect(),
             block_devices: block_devices(spec),
             interfaces: names("/sys/class/net"),

@@ -27,6 +27,8 @@ fn host() -> Host {
         controllers: words("cpu cpuset memory pids io"),
         cpus: vec![(0, 3)],
         nodes: vec![(0, 0)],
+        possible_cpus: vec![(0, 3)],
+        possible_nodes: vec![(0, 1)],
         page_sizes: words("2MB"),
         block_devices: words("8:0"),
         interfaces: words("lo eth0"),
@@ -372,6 +374,11 @@ fn cgroups_of_the_host() {
             resources(json!({"cpu": {"cpus": "0-2"}})),
             |host| host.cpus = vec![(0, 1)],
             "cpuset-offline linux.resources.cpu.cpus: not all of these CPUs are online",
+        ),
+        (
+            resources(json!({"cpu": {"cpus": "0-2"}})),
+            |host| (host.cpus, host.possible_cpus) = (vec![(0, 1)], vec![(0, 1)]),
+            "cpuset linux.resources.cpu.cpus: not all of these CPUs are online",
         ),
         (
             resources(json!({"cpu": {"mems": "0"}})),

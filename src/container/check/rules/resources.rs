@@ -47,41 +47,78 @@ pub(super) fn cpu_kernel(case: &Case, problems: &mut Problems) {
     }
 }
 
-/// cpuset.cpus of v1 takes only what the parent has (cgroup-v1/cpusets.rst).
-pub(super) fn cpuset_v1(case: &Case, problems: &mut Problems) {
-    if case.host.version == Some(Version::V1) {
-        cpuset(case, problems);
-    }
-}
-
-/// That of v2 takes all, and the effective ones are fewer (cgroup-v2.rst).
-pub(super) fn cpuset_v2(case: &Case, problems: &mut Problems) {
-    if case.host.version == Some(Version::V2) {
-        cpuset(case, problems);
-    }
-}
-
-fn cpuset(case: &Case, problems: &mut Problems) {
-    let Some(cpu) = case.resources().and_then(|resources| resources.cpu().as_ref()) else { return };
-    for (name, list, there, what, remedy) in [
-        ("cpus", cpu.cpus(), &case.host.cpus, "CPUs are online", "/sys/devices/system/cpu/online has all"),
-        (
-            "mems",
-            cpu.mems(),
-            &case.host.nodes,
-            "nodes have memory",
-            "/sys/devices/system/node/has_memory has all",
-        ),
-    ] {
-        let wanted = ranges(list.as_deref().unwrap_or_default());
-        let is_there = |range: &Range| there.iter().any(|own| own.0 <= range.0 && range.1 <= own.1);
-        if !there.is_empty() && !wanted.iter().all(is_there) {
-            problems.add_with_remedy(
-                format!("linux.resources.cpu.{name}"),
-                format!("not all of these {what}"),
-                remedy,
-            );
+/// cpuset.cpus of v1 takes only what the parent has (cgroup-v1/cpusets.rst), that of v2 all that there could be.
+pub(super) fn cpuset_refused(case: &Case, problems: &mut Problems) {
+    for list in cpuset(case) {
+        match case.host.version {
+            Some(Version::V1) if !list.is_there() => list.report(problems),
+            Some(Version::V2) if !list.is_possible() => list.report(problems),
+            _ => {}
         }
+    }
+}
+
+/// With v2 the effective ones are fewer (cgroup-v2.rst).
+pub(super) fn cpuset_offline(case: &Case, problems: &mut Problems) {
+    if case.host.version == Some(Version::V2) {
+        let lists = cpuset(case).into_iter();
+        lists.filter(|list| list.is_possible() && !list.is_there()).for_each(|list| list.report(problems));
+    }
+}
+
+/// `cpus` or `mems`.
+struct List<'a> {
+    name: &'static str,
+    wanted: Vec<Range>,
+    there: &'a [Range],
+    possible: &'a [Range],
+    what: &'static str,
+    remedy: &'static str,
+}
+
+fn cpuset<'a>(case: &'a Case) -> Vec<List<'a>> {
+    let Some(cpu) = case.resources().and_then(|resources| resources.cpu().as_ref()) else {
+        return Vec::new();
+    };
+    let wanted = |list: &Option<String>| ranges(list.as_deref().unwrap_or_default());
+    vec![
+        List {
+            name: "cpus",
+            wanted: wanted(cpu.cpus()),
+            there: &case.host.cpus,
+            possible: &case.host.possible_cpus,
+            what: "CPUs are online",
+            remedy: "/sys/devices/system/cpu/online has all",
+        },
+        List {
+            name: "mems",
+            wanted: wanted(cpu.mems()),
+            there: &case.host.nodes,
+            possible: &case.host.possible_nodes,
+            what: "nodes have memory",
+            remedy: "/sys/devices/system/node/has_memory has all",
+        },
+    ]
+}
+
+impl List<'_> {
+    fn is_there(&self) -> bool {
+        self.is_within(self.there)
+    }
+
+    fn is_possible(&self) -> bool {
+        self.is_within(self.possible)
+    }
+
+    /// True where it is not known.
+    fn is_within(&self, there: &[Range]) -> bool {
+        let holds = |range: &Range| there.iter().any(|own| own.0 <= range.0 && range.1 <= own.1);
+        there.is_empty() || self.wanted.iter().all(holds)
+    }
+
+    fn report(&self, problems: &mut Problems) {
+        let path = format!("linux.resources.cpu.{}", self.name);
+        problems.add_with_remedy(path, format!("not all of these {}", self.what), self.remedy);
     }
 }
 

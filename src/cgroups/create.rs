@@ -488,9 +488,12 @@ impl Record {
         let mut cgroup = Cgroup { record: self.clone(), unified: None, tasks: Vec::new(), late: Vec::new() };
         for directory in &self.directories {
             let path = directory.host_path();
-            let fd = directory
-                .open()?
-                .ok_or_else(|| Error::new(Code::State, format!("there is no cgroup {}", path.display())))?;
+            let fd = directory.open()?.ok_or_else(|| {
+                // runc's words.
+                let what =
+                    format!("adding pid to {}/cgroup.procs: no such file or directory", path.display());
+                Error::new(Code::State, what)
+            })?;
             if directory.is_unified() {
                 cgroup.unified = Some(fd);
             } else {

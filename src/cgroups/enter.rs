@@ -75,7 +75,7 @@ impl Record {
         }
         let mut controllers = below.iter().flat_map(|one| &one.controllers);
         if let Some(unknown) = controllers.find(|name| !self.directories.iter().any(|d| d.has(name))) {
-            return Err(Error::invalid(format!("--cgroup: the container has no controller {unknown:?}")));
+            return Err(Error::invalid(format!("--cgroup: unknown controller {unknown:?}")));
         }
         moved.open().map_err(|error| match error.code() {
             Code::State => {

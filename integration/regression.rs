@@ -5,6 +5,7 @@ use crate::harness::program::{Bounded, Running, directory};
 use crate::harness::terminal::ConsoleSocket;
 use crate::harness::*;
 use crate::tests;
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
@@ -14,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 tests! {
     cve_2015_3627_symlinks_at_mount_targets, cve_2016_3697_numeric_user_names, cve_2016_8867_no_ambient_capabilities_for_a_user,
-    cve_2019_5736_the_binary_cannot_be_reopened, cve_2019_5736_entrypoint_is_proc_self_exe, cve_2019_16884_volume_on_proc,
+    cve_2019_5736_the_binary_cannot_be_reopened,
+    cve_2019_5736_the_binarys_mount_cannot_be_made_writable, cve_2019_5736_entrypoint_is_proc_self_exe, cve_2019_16884_volume_on_proc,
     cve_2019_19921_symlinked_proc, cve_2023_27561_symlinked_proc_race, cve_2023_28642_masks_through_a_symlinked_proc,
     ghsa_g54h_m393_cpwq_device_list, cve_2021_30465_mount_target_swapped, cve_2021_43784_long_id_maps,
     cve_2022_29162_inheritable_capabilities, cve_2023_25809_cgroup_mount_is_readonly, cve_2024_21626_working_directory_through_a_descriptor,
@@ -131,6 +133,47 @@ fn cve_2019_5736_the_binary_cannot_be_reopened() {
     let error = reopened.expect_err("a writable handle on the host's program");
     assert_ne!(error.raw_os_error(), Some(libc::ETXTBSY), "only busy, and so open to a race");
     assert_eq!(hash(&copy), before);
+}
+
+/// A mount that is dissolved cannot be changed, one that somebody holds a descriptor of can: by whoever has
+/// CAP_SYS_ADMIN and sees a process that runs from it.
+fn cve_2019_5736_the_binarys_mount_cannot_be_made_writable() {
+    let copy = own_copy();
+    let mut container = Bundle::new().steps(&["echo:started", "sleep:1000"]).container();
+    let running = with_program(&copy, &["run"], &container).start();
+    running.await_stdout("started");
+    assert_eq!(make_writable(running.child.id()), Errno::EINVAL, "of a run in the foreground");
+    container.verb("kill", &[], &["KILL"]).done().ok();
+    running.wait();
+
+    let pid_file = container.pid_file();
+    with_program(&copy, &["create", "--pid-file", pid_file.to_str().expect("path")], &container).done().ok();
+    assert_eq!(make_writable(container.pid().cast_unsigned()), Errno::EINVAL, "of init");
+}
+
+/// mount_setattr(2) on a process' program: how it refuses.
+#[allow(unsafe_code)]
+fn make_writable(pid: u32) -> Errno {
+    let path = format!("/proc/{pid}/exe");
+    let handle = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).expect("exe");
+    let link = fs::read_link(format!("/proc/{pid}/exe")).expect("exe");
+    assert_eq!(link, Path::new("/"), "it does not run from a mount of its own");
+    let attributes =
+        libc::mount_attr { attr_set: 0, attr_clr: libc::MOUNT_ATTR_RDONLY, propagation: 0, userns_fd: 0 };
+    let (fd, size) = (std::os::fd::AsRawFd::as_raw_fd(&handle), size_of_val(&attributes));
+    // SAFETY: the path is a C string, and the kernel reads as many bytes of the attributes as are said.
+    let changed = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size,
+        )
+    };
+    assert_eq!(changed, -1, "{pid}: its program's mount is writable now");
+    Errno::last()
 }
 
 fn cve_2019_5736_entrypoint_is_proc_self_exe() {

@@ -3,7 +3,8 @@
 //! Init is berth until it executes the container's program, so for a moment a process of the container
 //! can reach the host's binary as `/proc/PID/exe`, and overwrite it once nobody runs it any more
 //! (CVE-2019-5736). So whatever enters a container runs from a detached, read-only mount of the binary
-//! that exists in no mount namespace: writing to it gives EROFS for as long as a descriptor lives.
+//! that exists in no mount namespace: the execve closes its last descriptor, which dissolves the mount, and
+//! from then on writing to it gives EROFS and nothing can change that any more.
 //! Where the kernel refuses such a mount (before Linux 5.12, or without CAP_SYS_ADMIN) it runs from a
 //! sealed copy in memory.
 //!
@@ -13,7 +14,6 @@ use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
@@ -32,7 +32,6 @@ const EXE: &str = "/proc/self/exe";
 /// Neither of the two can be had.
 pub fn ensure_unwritable() -> Result<()> {
     if is_unwritable()? {
-        keep_for_now();
         return Ok(());
     }
     let file = match read_only_mount() {
@@ -52,33 +51,6 @@ pub fn ensure_unwritable() -> Result<()> {
     );
     let errno = process::execveat_fd(file.as_fd(), &argv, &env);
     Err(Error::syscall("execveat(berth, AT_EMPTY_PATH)", errno))
-}
-
-/// The descriptor that this program was executed from, -1 when there is none (any more).
-static EXECUTED_FROM: AtomicI32 = AtomicI32::new(-1);
-
-/// Takes over the descriptor of the mount that [`crate::sys`]'s entry has left open over the execve(2). The
-/// kernel names it as the program's file (AT_EXECFN, execveat(2)).
-fn keep_for_now() {
-    let name = process::executed_as();
-    let number = name.as_deref().and_then(|name| name.strip_prefix("/dev/fd/")).and_then(|n| n.parse().ok());
-    // The entry leaves no standard stream open.
-    if let Some(number) = number
-        && number > 2
-        && process::make_private(number).is_ok()
-    {
-        EXECUTED_FROM.store(number, Ordering::Relaxed);
-    }
-}
-
-/// Closes the descriptor of the mount that we run from, which dissolves the mount: the kernel waits for an RCU
-/// grace period then, 0.1 ms. So it is done while there is nothing to do but to wait for init. We run from
-/// the file of it as before.
-pub fn dissolve_mount() {
-    let number = EXECUTED_FROM.swap(-1, Ordering::Relaxed);
-    if number >= 0 {
-        process::close(number);
-    }
 }
 
 /// A read-only mount alone does not do: an administrator may remount the host's own later.

@@ -24,7 +24,7 @@ use crate::namespaces::{self, Kind, Moved};
 use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
-use crate::{log, seccomp, security, self_exe};
+use crate::{log, seccomp, security};
 
 /// When the container's program is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +119,6 @@ impl Birth<'_> {
         if ahead {
             self.say_start(&channel, filter.as_ref())?;
         }
-        // From here on there is nothing to do but to wait.
-        self_exe::dissolve_mount();
         let terminal = self.attend(&channel)?;
         // Init makes no more processes of its own, so limits that forbid them may come.
         cgroup.seal().context("limit the cgroup")?;

@@ -27,7 +27,7 @@ use crate::init::sync;
 use crate::namespaces::{Kind, Target};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::procfs::Procfs;
-use crate::{log, seccomp, self_exe, spec};
+use crate::{log, seccomp, spec};
 
 /// The flags of `exec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -431,9 +431,6 @@ fn attend(
         }
     }
     conversation.say_start(filter.as_ref())?;
-    // While the process loads the filter and executes its program. Earlier it would have to wait for us: the
-    // kernel needs longer for it when other processors are busy.
-    self_exe::dissolve_mount();
     conversation.hear_until_end()?;
     // Not before: for conmon a missing pid file is the sign that the program does not run.
     if let Some(path) = &options.pid_file {

@@ -19,9 +19,9 @@ use super::{OciState, Terminal, UserProcess, agent, become_root, user_process};
 use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
+use crate::rootfs;
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
-use crate::{rootfs, self_exe};
 
 /// What a joining process holds of the world outside.
 pub struct Newcomer<'a> {
@@ -82,8 +82,6 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<Program> {
 
     // First of all: an exec that is killed leaves no half-made process in the container.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
-    // The parent has it too, and the time to be the last to close it.
-    self_exe::dissolve_mount();
     process::reset_signals()?;
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
     process::cloexec_from(user_process.first_private_descriptor())?;

@@ -27,7 +27,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::namespaces::{self, Kind};
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
-use crate::{hooks, rootfs, seccomp, self_exe};
+use crate::{hooks, rootfs, seccomp};
 use cwd::Missing;
 use program::Program;
 use sync::{FromInit, FromParent, InitEnd};
@@ -163,8 +163,6 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
     // First of all: a parent that dies from here on takes us with it, so that a killed `create`
     // leaves no process. The end of the channel covers the instant before.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
-    // The parent has it too, and the time to be the last to close it.
-    self_exe::dissolve_mount();
     process::reset_signals()?;
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
     process::cloexec_from(plan.process.first_private_descriptor())?;

@@ -64,17 +64,15 @@ unsafe extern "C" fn early(stack: *const usize) {
             libc::SYS_open_tree,
             libc::AT_FDCWD.cast_unsigned() as usize,
             EXE as usize,
-            // No CLOEXEC: whoever closes the last descriptor of the mount waits for the kernel to dissolve it,
-            // which `self_exe` does later.
-            libc::OPEN_TREE_CLONE as usize,
+            // CLOEXEC: the execve closes the last descriptor, which dissolves the mount, and only then nobody can
+            // make it writable again. While it stands in a mount namespace of its own, a process with
+            // CAP_SYS_PTRACE in the container's pid namespace and CAP_SYS_ADMIN reaches it by /proc/PID/exe of
+            // init, and mount_setattr(2) clears what was set here.
+            (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize,
             0,
             0,
         );
         let Ok(descriptor) = usize::try_from(tree) else { return };
-        if descriptor < 3 {
-            // The caller has closed its standard streams; none of them may be this one.
-            syscall(libc::SYS_fcntl, descriptor, libc::F_SETFD as usize, libc::FD_CLOEXEC as usize, 0, 0);
-        }
         let attributes =
             libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
         let at_empty_path = libc::AT_EMPTY_PATH.cast_unsigned() as usize;

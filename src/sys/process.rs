@@ -319,33 +319,6 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
     }
 }
 
-/// The name that this program was executed by, as the kernel has it (AT_EXECFN): `/dev/fd/N` for execveat(2)
-/// with an empty path.
-pub fn executed_as() -> Option<String> {
-    // SAFETY: no memory is touched.
-    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
-    if name.is_null() {
-        return None;
-    }
-    // SAFETY: the kernel has put a C string there, which nobody writes to.
-    unsafe { std::ffi::CStr::from_ptr(name) }.to_str().ok().map(str::to_owned)
-}
-
-/// Sets CLOEXEC on a descriptor by its number.
-///
-/// # Errors
-/// EBADF: it is not open.
-pub fn make_private(descriptor: RawFd) -> nix::Result<()> {
-    // SAFETY: sets a flag on a descriptor number.
-    cvt(unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) }.into()).map(drop)
-}
-
-/// Closes a descriptor that no [`OwnedFd`] stands for.
-pub fn close(descriptor: RawFd) {
-    // SAFETY: the caller's alone; a number that is not open answers EBADF.
-    unsafe { libc::close(descriptor) };
-}
-
 /// What Rust's runtime does before `main` and a program cannot do without: a write to a pipe without
 /// reader is an error and not SIGPIPE, and descriptors 0 to 2 are open (POSIX lets the kernel hand them
 /// out again; a state file opened as 2 would be written over with messages).

@@ -21,9 +21,14 @@ pub(super) fn devices(config: &Config, problems: &mut Problems) {
         if device.typ() != LinuxDeviceType::P {
             device_number(problems, &path, device);
         }
+        // Unbuffered ones are character devices.
+        let kind = |device: &LinuxDevice| match device.typ() {
+            LinuxDeviceType::U => LinuxDeviceType::C,
+            other => other,
+        };
         let differs = |earlier: &LinuxDevice| {
-            (earlier.typ(), earlier.major(), earlier.minor())
-                != (device.typ(), device.major(), device.minor())
+            (kind(earlier), earlier.major(), earlier.minor())
+                != (kind(device), device.major(), device.minor())
         };
         if devices[..index].iter().any(|earlier| earlier.path() == device.path() && differs(earlier)) {
             problems.add(

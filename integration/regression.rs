@@ -139,7 +139,7 @@ fn cve_2019_5736_the_binary_cannot_be_reopened() {
 /// CAP_SYS_ADMIN and sees a process that runs from it.
 fn cve_2019_5736_the_binarys_mount_cannot_be_made_writable() {
     let copy = own_copy();
-    let mut container = Bundle::new().steps(&["echo:started", "sleep:1000"]).container();
+    let container = Bundle::new().steps(&["echo:started", "sleep:1000"]).container();
     let running = with_program(&copy, &["run"], &container).start();
     running.await_stdout("started");
     assert_eq!(make_writable(running.child.id()), Errno::EINVAL, "of a run in the foreground");

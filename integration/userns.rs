@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 tests! {
     maps_are_written, files_belong_to_the_mapped_ids, several_ranges, unmapped_user_is_refused, mappings_without_a_user_namespace,
-    user_namespace_without_mappings_is_refused, joined_user_namespace, joined_user_namespace_with_mappings_is_refused, default_mounts,
+    user_namespace_without_mappings_is_refused, joined_user_namespace, clocks_with_a_joined_user_namespace, joined_user_namespace_with_mappings_is_refused, default_mounts,
     identity_of_the_process_outside, too_long_a_map_is_a_clear_error, overlapping_ranges_are_refused, with_a_user_and_groups,
     masks_and_readonly_paths, hooks_run_outside, bind_of_a_directory_that_the_user_cannot_enter, cgroup_mount_stays_readonly,
     seccomp_and_no_new_privileges, root_of_the_namespace_is_powerless_outside, readonly_root, with_a_terminal_size_of_nothing,
@@ -77,6 +77,19 @@ fn joined_user_namespace() {
     assert_eq!(report.namespace("user"), host::namespace(&pid.to_string(), "user"));
     assert_eq!(fields(&report["uid_map"]), ["0", "100000", "65536"]);
     assert_eq!(report["uid"][0], 0);
+}
+
+fn clocks_with_a_joined_user_namespace() {
+    require!(std::path::Path::new("/proc/self/ns/time").exists(), "no time namespaces here");
+    let mut first = mapped().steps(&["sleep:1000"]).container();
+    first.up();
+    let path = format!("/proc/{}/ns/user", first.pid());
+    let bundle = mapped().remove("/linux/uidMappings").remove("/linux/gidMappings");
+    let bundle = bundle.namespace("user", Some(&path)).namespace("time", None);
+    let report = bundle.set("/linux/timeOffsets", json!({ "boottime": { "secs": 1_000_000 } })).report();
+    assert_ne!(report.namespace("time"), host::namespace("self", "time"));
+    let boottime = report["clocks"]["boottime"].as_i64().expect("a clock");
+    assert!(boottime > 1_000_000, "{boottime}");
 }
 
 /// config-linux.md: mappings apply to a new user namespace alone.

@@ -409,16 +409,18 @@ fn clone_into(
     let joins_first = namespaces.creates(Kind::User) && !joined.is_empty();
     if namespaces.join(Kind::User).is_some() || joins_first || one_way {
         let prepare = || {
+            let procfs = Procfs::host()?;
+            // While we have the rights for it. Dropped, not restored: the helper ends.
+            if let Some(clocks) = clocks {
+                drop(namespaces::unshare_time(clocks, &procfs)?);
+            }
             if namespaces.join(Kind::User).is_some() {
                 // Init is born with the credentials of that namespace, in sight of who is there already:
                 // not one instruction of it may run dumpable (CVE-2016-9962). What only a dumpable
                 // process, or one with the runtime's rights, may say of itself is said here; a clone
                 // inherits it.
-                plan.process.write_own_files(&Procfs::host()?)?;
+                plan.process.write_own_files(&procfs)?;
                 process::set_undumpable()?;
-            } else if let Some(clocks) = clocks {
-                // Dropped, not restored: the helper ends.
-                drop(namespaces::unshare_time(clocks, &Procfs::host()?)?);
             }
             joined.enter_with_user()
         };

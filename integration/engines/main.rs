@@ -14,6 +14,7 @@ mod image;
 mod leftovers;
 mod podman;
 mod site;
+mod status;
 mod table;
 mod terminal;
 mod user;

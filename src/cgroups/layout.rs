@@ -1,6 +1,6 @@
 //! Which cgroup hierarchies this host has, where they are mounted and where in them we are.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +11,6 @@ use crate::error::{Call, Error, Result};
 use crate::sys::{mount, procfs};
 
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
-const ROOT: &CStr = c"/sys/fs/cgroup";
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ impl Layout {
         }
         if unified
             && let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::"))
-            && let Ok(root) = mount::root_of(ROOT)
+            && let Ok(root) = mount::root_of(MOUNTPOINT)
         {
             let mount = Mount::unified(PathBuf::from(OsString::from_vec(root)));
             return Ok(Self { unified: Some(mount.hierarchy(Vec::new(), own)), v1: Vec::new() });
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_what_the_mount_table_says() {
-        let Ok(told) = mount::root_of(ROOT) else { return };
+        let Ok(told) = mount::root_of(MOUNTPOINT) else { return };
         let table = read("/proc/self/mountinfo").unwrap();
         let mut lines = table.lines().rev().map(|line| line.split(' ').skip(3));
         let root = lines.find_map(|mut fields| {

@@ -145,8 +145,9 @@ impl State {
                 let (old, new) = (class_of(layout.size()), class_of(size));
                 // What grows last, as a text that is read or written does, grows where it is; but not while
                 // there are free blocks, or one text after the other would take the place of new ones.
-                let is_new = self.free_for(new.0, new.1).is_none();
-                if old.0 == new.0 || (is_new && self.extend(block, old.1, new.1)) {
+                let stays = old.0 == new.0
+                    || (self.free_for(new.0, new.1).is_none() && self.extend(block, old.1, new.1));
+                if stays {
                     return block;
                 }
             }
@@ -206,8 +207,8 @@ impl State {
         true
     }
 
-    /// Has the pages up to `next` in memory, and those that will be wanted soon with them. One fault of a page
-    /// takes as long as five pages do together.
+    /// Has the pages up to `next` in memory, and those that will be wanted soon with them: a quarter less time
+    /// for each than by a fault.
     fn make_ready(&mut self) {
         while self.ready < self.next {
             // SAFETY: a part of the region, whose content it leaves alone. Where the kernel (before 5.14) does

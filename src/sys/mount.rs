@@ -28,7 +28,7 @@ pub mod attr {
 ///
 /// # Errors
 /// ENOSYS, EINVAL before Linux 6.8; EOVERFLOW: the path is longer than 1 KiB; as statx(2).
-pub fn root_of(path: &CStr) -> nix::Result<Vec<u8>> {
+pub fn root_of<P: NixPath + ?Sized>(path: &P) -> nix::Result<Vec<u8>> {
     /// The same on all architectures; libc does not have it for each.
     const SYS_STATMOUNT: libc::c_long = 457;
     const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
@@ -64,8 +64,10 @@ pub fn root_of(path: &CStr) -> nix::Result<Vec<u8>> {
 
     // SAFETY: plain numbers, for which zero is a value.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is a C string and `stat` is written to by the kernel.
-    let ret = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, STATX_MNT_ID_UNIQUE, &raw mut stat) };
+    let ret = path.with_nix_path(|path| {
+        // SAFETY: the path is a C string and `stat` is written to by the kernel.
+        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, STATX_MNT_ID_UNIQUE, &raw mut stat) }
+    })?;
     cvt(ret.into())?;
     if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
         return Err(Errno::ENOSYS);

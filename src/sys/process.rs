@@ -328,7 +328,6 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
 pub fn prepare() -> Result<()> {
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    populate_stack();
     let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: `standard` is an array of as many entries as are said.
     let closed = unsafe { libc::poll(standard.as_mut_ptr(), standard.len() as libc::nfds_t, 0) };
@@ -343,16 +342,6 @@ pub fn prepare() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Has the pages of the stack in memory that the command line and config.json need: together they take a fifth
-/// of the time of as many page faults.
-fn populate_stack() {
-    const DEPTH: usize = 80 << 10;
-    let mark = 0_u8;
-    let begin = (&raw const mark as usize - DEPTH) & !0xfff;
-    // SAFETY: the kernel gives a new program 128 KiB of stack and more; what lies in them stays as it is.
-    unsafe { libc::madvise(begin as *mut libc::c_void, DEPTH, libc::MADV_POPULATE_WRITE) };
 }
 
 /// Ends the process at once, without destructors or buffered output: for children, whose memory is

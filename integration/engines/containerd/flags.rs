@@ -3,6 +3,7 @@
 use super::{Containerd, cgroup, is_cgroup2};
 use crate::require;
 use crate::site::{Bounded, eventually, sh};
+use crate::status::{PRINT, field, set};
 use std::fs;
 use std::path::Path;
 
@@ -131,26 +132,11 @@ pub fn device(containerd: &Containerd) {
     assert!(done.stderr.contains("Operation not permitted"), "{}", done.describe());
 }
 
-const STATUS: &str = "awk '/^(CapEff|CapBnd|NoNewPrivs|Seccomp):/ { print $1, $2 }' /proc/self/status";
-
-/// A line of `/proc/self/status` as a container prints it.
-#[track_caller]
-fn field<'a>(text: &'a str, name: &str) -> &'a str {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    line.unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
-/// A set of capabilities as a number.
-#[track_caller]
-fn set(text: &str, name: &str) -> u64 {
-    u64::from_str_radix(field(text, name), 16).expect("a set in hex")
-}
-
 pub fn privileged(containerd: &Containerd) {
     let own = fs::read_to_string("/proc/self/status").expect("status").replace('\t', " ");
     let flags = ["--privileged", "--env", "A=b"];
     let script = format!(
-        "{STATUS}; mount -t tmpfs tmpfs /tmp && echo mounted; echo >/proc/sys/kernel/domainname && echo written"
+        "{PRINT}; mount -t tmpfs tmpfs /tmp && echo mounted; echo >/proc/sys/kernel/domainname && echo written"
     );
     let text = containerd.prints(&flags, "privileged", &script);
     assert_eq!(set(&text, "CapEff"), set(&own, "CapBnd"), "{text}");
@@ -164,9 +150,9 @@ pub fn privileged(containerd: &Containerd) {
 pub fn capabilities(containerd: &Containerd) {
     const SYS_TIME: u64 = 1 << 25;
     const CHOWN: u64 = 1;
-    let before = set(&containerd.prints(&[], "capabilities-none", STATUS), "CapEff");
+    let before = set(&containerd.prints(&[], "capabilities-none", PRINT), "CapEff");
     let flags = ["--cap-add", "CAP_SYS_TIME", "--cap-drop", "CAP_CHOWN"];
-    let after = set(&containerd.prints(&flags, "capabilities", STATUS), "CapEff");
+    let after = set(&containerd.prints(&flags, "capabilities", PRINT), "CapEff");
     assert_eq!((before & SYS_TIME, before & CHOWN), (0, CHOWN));
     assert_eq!(after, (before | SYS_TIME) & !CHOWN);
     let done = containerd.run(
@@ -178,15 +164,15 @@ pub fn capabilities(containerd: &Containerd) {
 }
 
 pub fn new_privileges(containerd: &Containerd) {
-    assert_eq!(field(&containerd.prints(&[], "new-privileges-none", STATUS), "NoNewPrivs"), "1");
-    let text = containerd.prints(&["--allow-new-privs"], "new-privileges", STATUS);
+    assert_eq!(field(&containerd.prints(&[], "new-privileges-none", PRINT), "NoNewPrivs"), "1");
+    let text = containerd.prints(&["--allow-new-privs"], "new-privileges", PRINT);
     assert_eq!(field(&text, "NoNewPrivs"), "0");
 }
 
 pub fn seccomp(containerd: &Containerd) {
-    assert_eq!(field(&containerd.prints(&[], "seccomp-none", STATUS), "Seccomp"), "0");
+    assert_eq!(field(&containerd.prints(&[], "seccomp-none", PRINT), "Seccomp"), "0");
     // The default profile denies a new user namespace, which the kernel would allow.
-    let script = format!("{STATUS}; unshare -U true || echo refused");
+    let script = format!("{PRINT}; unshare -U true || echo refused");
     let text = containerd.prints(&["--seccomp"], "seccomp", &script);
     assert_eq!(field(&text, "Seccomp"), "2");
     assert!(text.ends_with("refused"), "{text}");

@@ -4,6 +4,7 @@ use super::{Cri, require_network};
 use crate::containerd::is_cgroup2;
 use crate::require;
 use crate::site::sh;
+use crate::status::{PRINT, field, set};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -11,19 +12,6 @@ use std::path::Path;
 /// A patch of a container's security context.
 fn context(patch: Value) -> Value {
     json!({ "linux": { "security_context": patch } })
-}
-
-const FIELDS: &str = "awk '/^(CapEff|CapBnd|NoNewPrivs|Seccomp):/ { print $1, $2 }' /proc/self/status";
-
-#[track_caller]
-fn field<'a>(text: &'a str, name: &str) -> &'a str {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    line.unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
-#[track_caller]
-fn set(text: &str, name: &str) -> u64 {
-    u64::from_str_radix(field(text, name), 16).expect("a set in hex")
 }
 
 pub fn users(cri: &Cri) {
@@ -46,23 +34,23 @@ pub fn capabilities(cri: &Cri) {
     const CHOWN: u64 = 1;
     const SYS_TIME: u64 = 1 << 25;
     let pod = cri.pod(&json!({}));
-    let plain = set(&pod.prints(FIELDS, &json!({})), "CapEff");
+    let plain = set(&pod.prints(PRINT, &json!({})), "CapEff");
     let changes =
         json!({ "capabilities": { "add_capabilities": ["SYS_TIME"], "drop_capabilities": ["CHOWN"] } });
-    let text = pod.prints(FIELDS, &context(changes));
+    let text = pod.prints(PRINT, &context(changes));
     assert_eq!((plain & CHOWN, plain & SYS_TIME), (CHOWN, 0));
     assert_eq!(set(&text, "CapEff"), (plain | SYS_TIME) & !CHOWN);
     assert_eq!(set(&text, "CapBnd"), set(&text, "CapEff"));
     let only =
         json!({ "capabilities": { "add_capabilities": ["NET_BIND_SERVICE"], "drop_capabilities": ["ALL"] } });
-    assert_eq!(set(&pod.prints(FIELDS, &context(only)), "CapEff"), 1 << 10);
+    assert_eq!(set(&pod.prints(PRINT, &context(only)), "CapEff"), 1 << 10);
     pod.end();
 }
 
 pub fn privileged(cri: &Cri) {
     let pod = cri.pod(&context(json!({ "privileged": true })));
     let script = format!(
-        "{FIELDS}; mount -t tmpfs tmpfs /mnt && echo mounted; echo >/proc/sys/kernel/domainname && echo written; \
+        "{PRINT}; mount -t tmpfs tmpfs /mnt && echo mounted; echo >/proc/sys/kernel/domainname && echo written; \
          test -c /dev/fuse && : </dev/fuse && echo device; touch /sys/fs/cgroup/x 2>&1 | grep -c Read-only"
     );
     // /mnt is not in the image.
@@ -78,8 +66,8 @@ pub fn privileged(cri: &Cri) {
 
 pub fn hardening(cri: &Cri) {
     let pod = cri.pod(&json!({}));
-    assert_eq!(field(&pod.prints(FIELDS, &context(json!({ "no_new_privs": true }))), "NoNewPrivs"), "1");
-    assert_eq!(field(&pod.prints(FIELDS, &json!({})), "NoNewPrivs"), "0");
+    assert_eq!(field(&pod.prints(PRINT, &context(json!({ "no_new_privs": true }))), "NoNewPrivs"), "1");
+    assert_eq!(field(&pod.prints(PRINT, &json!({})), "NoNewPrivs"), "0");
     let script = "touch /file 2>&1; touch /dev/shm/file && echo shared memory";
     let text = pod.prints(script, &context(json!({ "readonly_rootfs": true })));
     assert_eq!(text, "touch: /file: Read-only file system\nshared memory");
@@ -99,7 +87,7 @@ pub fn seccomp(cri: &Cri) {
     let with = |kind: i32, reference: &str| {
         context(json!({ "seccomp": { "profile_type": kind, "localhost_ref": reference } }))
     };
-    let script = format!("{FIELDS}; unshare -U true 2>/dev/null && echo allowed || echo refused");
+    let script = format!("{PRINT}; unshare -U true 2>/dev/null && echo allowed || echo refused");
     let text = pod.prints(&script, &with(1, ""));
     assert!(field(&text, "Seccomp") == "0" && text.ends_with("allowed"), "{text}");
     let text = pod.prints(&script, &with(0, ""));

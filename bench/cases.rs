@@ -137,17 +137,24 @@ struct Entry {
     name: String,
     samples: Vec<Sample>,
     failures: Vec<String>,
+    out: bool,
 }
 
 impl Entry {
     fn new(name: &str) -> Entry {
-        Entry { name: name.to_owned(), samples: Vec::new(), failures: Vec::new() }
+        Entry { name: name.to_owned(), samples: Vec::new(), failures: Vec::new(), out: false }
+    }
+
+    /// What the rounds need could not be prepared.
+    fn drop_out(&mut self, error: &anyhow::Error) {
+        self.failures.push(format!("{error:#}"));
+        self.out = true;
     }
 
     /// A contender that failed in each warm-up round is not asked again: its time limit would be waited for
     /// in every round.
     fn is_out(&self, round: usize) -> bool {
-        round >= WARM_UP && self.samples.is_empty() && self.failures.len() >= WARM_UP
+        self.out || (round >= WARM_UP && self.samples.is_empty() && self.failures.len() >= WARM_UP)
     }
 
     fn take(&mut self, round: usize, sample: Result<Sample>) {
@@ -159,7 +166,47 @@ impl Entry {
     }
 }
 
+/// All rounds. Each is in another order: the kernel goes on with what a container was after its end (network
+/// namespaces above all), and who always followed the same contender would always pay for it.
+fn interleave(entries: &mut [Entry], mut sample: impl FnMut(usize) -> Result<Sample>) {
+    for round in 0..WARM_UP + rounds() {
+        for index in permutation(entries.len(), round) {
+            if !entries[index].is_out(round) {
+                entries[index].take(round, sample(index));
+            }
+        }
+    }
+}
+
+/// The numbers below `count` in an order of their own for each round; all orders come once before one comes again.
+fn permutation(count: usize, round: usize) -> Vec<usize> {
+    // A prime above every count steps through all orders, and far from one to the next.
+    let mut number = round * 37;
+    let mut rest: Vec<usize> = (0..count).collect();
+    let mut order = Vec::with_capacity(count);
+    while !rest.is_empty() {
+        let choices = rest.len();
+        order.push(rest.remove(number % choices));
+        number /= choices;
+    }
+    order
+}
+
 impl Suite {
+    /// One for each runtime, in their order.
+    fn entries(&self) -> Vec<Entry> {
+        self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect()
+    }
+
+    /// A call that leaves no container behind, even when it fails.
+    fn call_alone(runtime: &Runtime, arguments: &[&str]) -> Result<Sample> {
+        let sample = call(&runtime.command(arguments));
+        if sample.is_err() {
+            runtime.forget("bench")?;
+        }
+        sample
+    }
+
     fn config(&self, bundle: &str, runtime: &Runtime, hook: Hook) -> Result<String> {
         let program = std::env::current_dir()?.join("target/bench/true");
         let directory = self.bundles[bundle].write(runtime.name, &self.hierarchy, |config| match hook {
@@ -177,31 +224,22 @@ impl Suite {
     /// takes part where the bundle has no hook, which it would not run.
     fn run(&self, bundle: &str, title: &str, hook: Hook) -> Result<Value> {
         eprintln!("bench: {title}");
-        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
-        let mut floor = Entry::new("floor");
-        let mut floor_command = vec!["target/bench/floor".to_owned()];
-        floor_command.extend(self.bundles[bundle].floor_arguments(&self.hierarchy)?);
+        let mut floor = vec!["target/bench/floor".to_owned()];
+        floor.extend(self.bundles[bundle].floor_arguments(&self.hierarchy)?);
         let mut directories = Vec::new();
         for runtime in &self.runtimes {
             directories.push(self.config(bundle, runtime, hook)?);
         }
-        for round in 0..WARM_UP + rounds() {
-            if hook == Hook::Without && !floor.is_out(round) {
-                floor.take(round, call(&floor_command));
-            }
-            for ((runtime, entry), directory) in self.runtimes.iter().zip(&mut entries).zip(&directories) {
-                if entry.is_out(round) {
-                    continue;
-                }
-                let sample = call(&runtime.command(&["run", "--bundle", directory, "bench"]));
-                if sample.is_err() {
-                    runtime.forget("bench")?;
-                }
-                entry.take(round, sample);
-            }
-        }
+        let mut entries = self.entries();
         if hook == Hook::Without {
-            entries.insert(0, floor);
+            entries.push(Entry::new("floor"));
+        }
+        interleave(&mut entries, |index| match self.runtimes.get(index) {
+            Some(runtime) => Self::call_alone(runtime, &["run", "--bundle", &directories[index], "bench"]),
+            None => call(&floor),
+        });
+        if hook == Hook::Without {
+            entries.rotate_right(1);
         }
         Ok(case(title, &entries))
     }
@@ -209,36 +247,30 @@ impl Suite {
     /// `run` of docker.json in a scope that systemd makes.
     fn through_systemd(&self) -> Result<Value> {
         eprintln!("bench: {}", report::SYSTEMD_CASE);
-        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
-        for round in 0..WARM_UP + rounds() {
-            for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
-                if entry.is_out(round) {
-                    continue;
+        let mut directories = Vec::new();
+        for runtime in &self.runtimes {
+            let directory = self.bundles["docker"].write(runtime.name, &self.hierarchy, |config| {
+                config["linux"]["cgroupsPath"] = json!(format!("system.slice:bench:{}", runtime.name));
+                if let Some(config) = config.as_object_mut() {
+                    config.remove("hooks");
                 }
-                let directory = self.bundles["docker"].write(runtime.name, &self.hierarchy, |config| {
-                    config["linux"]["cgroupsPath"] = json!(format!("system.slice:bench:{}", runtime.name));
-                    if let Some(config) = config.as_object_mut() {
-                        config.remove("hooks");
-                    }
-                    // crun refuses Docker's deny rule of one device, which systemd has no words for,
-                    // and hands it the weight of zero, which means unset.
-                    let resources = &mut config["linux"]["resources"];
-                    if let Some(rules) = resources["devices"].as_array_mut() {
-                        rules.retain(|rule| rule["allow"] == true || rule.get("major").is_none());
-                    }
-                    if let Some(resources) = resources.as_object_mut() {
-                        resources.remove("blockIO");
-                    }
-                })?;
-                let directory = directory.to_string_lossy();
-                let sample =
-                    call(&runtime.command(&["--systemd-cgroup", "run", "--bundle", &directory, "bench"]));
-                if sample.is_err() {
-                    runtime.forget("bench")?;
+                // crun refuses Docker's deny rule of one device, which systemd has no words for,
+                // and hands it the weight of zero, which means unset.
+                let resources = &mut config["linux"]["resources"];
+                if let Some(rules) = resources["devices"].as_array_mut() {
+                    rules.retain(|rule| rule["allow"] == true || rule.get("major").is_none());
                 }
-                entry.take(round, sample);
-            }
+                if let Some(resources) = resources.as_object_mut() {
+                    resources.remove("blockIO");
+                }
+            })?;
+            directories.push(directory.to_string_lossy().into_owned());
         }
+        let mut entries = self.entries();
+        interleave(&mut entries, |index| {
+            let arguments = ["--systemd-cgroup", "run", "--bundle", &directories[index], "bench"];
+            Self::call_alone(&self.runtimes[index], &arguments)
+        });
         Ok(case(report::SYSTEMD_CASE, &entries))
     }
 
@@ -246,20 +278,18 @@ impl Suite {
     fn lifecycle(&self) -> Result<Value> {
         let title = "create + start + delete of docker.json";
         eprintln!("bench: {title}");
-        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
-        for round in 0..WARM_UP + rounds() {
-            for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
-                if entry.is_out(round) {
-                    continue;
-                }
-                let directory = self.config("docker", runtime, Hook::Without)?;
-                let sample = lifecycle(runtime, &directory);
-                if sample.is_err() {
-                    runtime.forget("bench")?;
-                }
-                entry.take(round, sample);
-            }
+        let mut directories = Vec::new();
+        for runtime in &self.runtimes {
+            directories.push(self.config("docker", runtime, Hook::Without)?);
         }
+        let mut entries = self.entries();
+        interleave(&mut entries, |index| {
+            let sample = lifecycle(&self.runtimes[index], &directories[index]);
+            if sample.is_err() {
+                self.runtimes[index].forget("bench")?;
+            }
+            sample
+        });
         Ok(case(title, &entries))
     }
 
@@ -267,20 +297,14 @@ impl Suite {
     fn state(&self) -> Result<Value> {
         let title = "state";
         eprintln!("bench: {title}");
-        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
+        let mut entries = self.entries();
         for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
             let directory = self.config("docker", runtime, Hook::Without)?;
             if let Err(error) = call(&runtime.command(&["create", "--bundle", &directory, "bench"])) {
-                entry.failures.push(format!("create: {error:#}"));
+                entry.drop_out(&error.context("create"));
             }
         }
-        for round in 0..WARM_UP + rounds() {
-            for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
-                if entry.failures.is_empty() {
-                    entry.take(round, call(&runtime.command(&["state", "bench"])));
-                }
-            }
-        }
+        interleave(&mut entries, |index| call(&self.runtimes[index].command(&["state", "bench"])));
         for runtime in &self.runtimes {
             runtime.forget("bench")?;
         }
@@ -300,7 +324,7 @@ impl Suite {
             let started = call(&runtime.command(&["create", "--bundle", &directory, "bench"]))
                 .and_then(|_| call(&runtime.command(&["start", "bench"])));
             if let Err(error) = started {
-                entry.failures.push(format!("start: {error:#}"));
+                entry.drop_out(&error.context("start"));
             }
         }
         Ok(())
@@ -309,15 +333,11 @@ impl Suite {
     /// `exec` of /bin/true in a container that runs.
     fn exec(&self) -> Result<Value> {
         eprintln!("bench: {}", report::EXEC_CASE);
-        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
+        let mut entries = self.entries();
         self.start_all(&mut entries)?;
-        for round in 0..WARM_UP + rounds() {
-            for (runtime, entry) in self.runtimes.iter().zip(&mut entries) {
-                if entry.failures.is_empty() {
-                    entry.take(round, call(&runtime.command(&["exec", "bench", "/bin/true"])));
-                }
-            }
-        }
+        interleave(&mut entries, |index| {
+            call(&self.runtimes[index].command(&["exec", "bench", "/bin/true"]))
+        });
         for runtime in &self.runtimes {
             runtime.forget("bench")?;
         }
@@ -328,7 +348,7 @@ impl Suite {
     fn exec_cpu(&self) -> Result<Value> {
         let count = EXECS_PER_ROUND * rounds();
         eprintln!("bench: processor time of {count} execs");
-        let mut entries: Vec<Entry> = self.runtimes.iter().map(|runtime| Entry::new(runtime.name)).collect();
+        let mut entries = self.entries();
         self.start_all(&mut entries)?;
         let mut seconds = serde_json::Map::new();
         for (runtime, entry) in self.runtimes.iter().zip(&entries) {

@@ -1,7 +1,7 @@
 //! `berth check`: what it finds in bundles, how it says so, and that it does nothing else.
 
 use crate::engines_bundles::{self, CONTAINER, CTR, DOCKER, PODMAN, SANDBOX};
-use crate::harness::host::{Listing, hierarchies, hierarchy_of, is_v2};
+use crate::harness::host::{Listing, has_apparmor, hierarchies, hierarchy_of, is_v2};
 use crate::harness::program::{Bounded, berth, directory, root};
 use crate::harness::user::{ID, RANGE, RANGE_SIZE, User};
 use crate::harness::*;
@@ -159,8 +159,7 @@ fn has_realtime_budgets() -> bool {
 }
 
 fn is_for_this_host(layout: Option<&str>) -> bool {
-    let apparmor =
-        fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
+    let apparmor = has_apparmor();
     let selinux = Path::new("/sys/fs/selinux/enforce").exists();
     match layout {
         None => true,

@@ -1,7 +1,7 @@
 //! exec on hosts of several kinds: with and without security modules, with many processors, with an older
 //! kernel, and by a user without rights.
 
-use crate::exec::{exec, refused, report, same_namespaces, sleeper, up, write_process};
+use crate::exec::{exec, refused, same_namespaces, sleeper, up, write_process};
 use crate::harness::bundle::PAYLOAD;
 use crate::harness::program::Bounded;
 use crate::harness::*;
@@ -11,24 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 tests! {
-    apparmor_profile, selinux_label, affinity_beyond_1024_processors, a_process_file_says_itself_whether_it_has_a_terminal,
+    selinux_label, affinity_beyond_1024_processors, a_process_file_says_itself_whether_it_has_a_terminal,
     a_kernel_that_joins_by_files_only, users_exec_in_a_created_container,
-}
-
-/// Engines name a profile on every exec where the host has AppArmor, and none where it has not.
-fn apparmor_profile() {
-    let container = up(sleeper());
-    let has = fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
-    let label = "read:/proc/self/attr/current";
-    let unconfined = report(&container, &["--apparmor", "unconfined"], &[label]);
-    let done = exec(&container, &["--apparmor", "berth-no-such-profile"], &["echo:ran"]).done();
-    if has {
-        assert!(unconfined.probe(label).to_string().contains("unconfined"), "{}", unconfined.probe(label));
-        // Podman looks for the file.
-        refused(&done, "/proc/self/attr/");
-    } else {
-        refused(&done, "apparmor");
-    }
 }
 
 fn selinux_label() {

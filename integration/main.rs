@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used)]
 
 mod annotations;
+mod apparmor;
 mod capabilities;
 mod cgroups;
 mod check;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         ("features", features::TESTS),
         ("hooks", hooks::TESTS),
         ("annotations", annotations::TESTS),
+        ("apparmor", apparmor::TESTS),
         ("terminal", terminal::TESTS),
         ("console", console::TESTS),
         ("exec", exec::TESTS),

@@ -70,6 +70,10 @@ pub fn layout() -> &'static str {
     }
 }
 
+pub fn has_apparmor() -> bool {
+    fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+}
+
 pub fn is_v2() -> bool {
     layout() == "cgroup v2"
 }

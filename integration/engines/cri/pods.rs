@@ -205,7 +205,8 @@ pub fn exec_streams(cri: &Cri) {
 
 pub fn attach(cri: &Cri) {
     let pod = cri.pod(&json!({}));
-    let script = "while read x; do echo heard $x; [ $x = end ] && exit 5; done";
+    // containerd passes the input on before it has connected the output: an answer at once can be lost.
+    let script = "while read x; do sleep 0.5; echo heard $x; [ $x = end ] && exit 5; done";
     for tty in [false, true] {
         let container = pod.container(script, &json!({ "stdin": true, "tty": tty }));
         let request = json!({

@@ -79,7 +79,7 @@ pub(super) fn io_priority(case: &Case, problems: &mut Problems) {
 pub(super) fn apparmor(case: &Case, problems: &mut Problems) {
     let profile = case.plans.security.apparmor_profile.as_deref().filter(|profile| *profile != "unconfined");
     if let (Some(profile), Some(loaded)) = (profile, &case.host.profiles)
-        && !loaded.contains(profile)
+        && !profile.split("//&").all(|one| loaded.contains(one))
     {
         problems.add("process.apparmorProfile", format!("no profile {profile:?} is loaded"));
     }

@@ -10,6 +10,7 @@ mod containerd;
 mod cri;
 mod docker;
 mod documents;
+mod hierarchies;
 mod image;
 mod leftovers;
 mod podman;
@@ -51,6 +52,12 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(text != HELP));
         }
     };
+    if !options.list
+        && let Err(error) = hierarchies::hide_plain_directories()
+    {
+        eprintln!("engines: mounts of /sys/fs/cgroup without what is no hierarchy: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut table = Table::default();
     for runtime in &options.runtimes {
         run::<containerd::Containerd>(runtime, &options, &mut table);

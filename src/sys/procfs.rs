@@ -69,7 +69,9 @@ impl Procfs {
     /// O_CLOEXEC. EXDEV means that something is mounted over it.
     pub fn open(&self, path: impl AsRef<Path>, flags: OFlag) -> Result<File> {
         let path = path.as_ref();
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        // openat2(2) takes O_NOCTTY for a mistake where nothing is opened but the path.
+        let plain = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NOCTTY };
+        let flags = flags | OFlag::O_CLOEXEC | plain;
         let resolve =
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let fd = match openat2(&self.0, path, OpenHow::new().flags(flags).resolve(resolve)) {
@@ -135,5 +137,6 @@ mod tests {
         assert_eq!(climb.errno(), Some(Errno::EXDEV));
         let magic = proc.open("self/exe", OFlag::O_RDONLY).unwrap_err();
         assert_eq!(magic.errno(), Some(Errno::ELOOP));
+        assert!(proc.open("self/attr", OFlag::O_PATH).is_ok(), "a directory, for its path alone");
     }
 }

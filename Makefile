@@ -94,7 +94,7 @@ lint: ## formatting, and clippy with warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # In the order in which a failure is found soonest.
-TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-installation test-engines runtime-tools vm-test-v2 vm-test-v1
+TEST_STEPS := test-dependencies test-unit test-libseccomp test-integration test-installation test-engines runtime-tools vm-test-v2 vm-test-v1 vm-test-selinux
 
 test: $(TEST_STEPS) ## everything; installs what it needs (root)
 
@@ -148,14 +148,19 @@ runtime-tools: build ## opencontainers/runtime-tools with berth and its peers, o
 	target/$(TRIPLE)/debug/examples/runtime-tools target/runtime-tools runtime-tools-tests/expected.toml berth=target/berth "$${peers[@]}"
 
 # The binary that ships is tested there; the one with overflow checks was tested on the host. Emulation is
-# slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by. There is
-# systemd, and every right: the only excuses are a test about the other cgroup version, Debian's kernel without RT_GROUP_SCHED,
-# and that there is no engine, or no kernel without AppArmor.
-vm-test: vm-test-v2 vm-test-v1 ## the integration suite in a booted Debian with systemd, on cgroup v2 and on v1 (root)
+# slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by.
+vm-test: vm-test-v2 vm-test-v1 vm-test-selinux ## the integration suite in a booted Debian with systemd, on cgroup v2 and on v1, and with SELinux (root)
+
+# There is systemd, and every right: the only excuses are a test about the other cgroup version or security module,
+# Debian's kernel without RT_GROUP_SCHED, and that there is no engine.
+VM_SKIPS := only on cgroup;no controller of realtime time in this kernel;conmon is not installed
+vm-test-v2 vm-test-v1: VM_SKIPS := $(VM_SKIPS);AppArmor is in this kernel;no SELinux in this kernel
+vm-test-selinux: VM_SKIPS := $(VM_SKIPS);SELinux is in this kernel;no AppArmor in this kernel
 
 # Words of names; all tests without. What is held against runc line by line is not about the kernel, and takes
 # half an hour in emulation.
 TESTS ?= --without transcript::
+vm-test-selinux: TESTS = selinux:: mounts:: engines_bundles::
 # On cgroup v1 what has nothing to do with cgroups is not run a second time.
 vm-test-v1: TESTS += --without checkpoint --without rootless:: --without soak:: --without flags:: --without console
 
@@ -164,7 +169,7 @@ vm-test-%: build
 	$(CARGO) test --locked --test integration --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
 	@suite=$$(sed -n 's|.*Executable integration/main.rs (\(.*\))|\1|p' target/tests.log); \
 	payload=target/$(TRIPLE)/debug/payload; \
-	BERTH_TEST_EXPECTED_SKIPS="only on cgroup;AppArmor is in this kernel;no controller of realtime time in this kernel;conmon is not installed" BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-8} BERTH="$(CURDIR)/target/berth" BERTH_TEST_PAYLOAD="$(CURDIR)/$$payload" \
+	BERTH_TEST_EXPECTED_SKIPS="$(VM_SKIPS)" BERTH_TEST_SLOW=$${BERTH_TEST_SLOW:-8} BERTH="$(CURDIR)/target/berth" BERTH_TEST_PAYLOAD="$(CURDIR)/$$payload" \
 	integration/vm/run $* --file "$$suite" --file target/berth --file "$$payload" -- "$(CURDIR)/$$suite --layout host $(TESTS)"
 
 # Containers of each run: by the file system on this machine's cgroups and on cgroup2 alone; and in the

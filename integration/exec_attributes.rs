@@ -5,24 +5,14 @@ use crate::exec::{exec, refused, same_namespaces, sleeper, up, write_process};
 use crate::harness::bundle::PAYLOAD;
 use crate::harness::program::Bounded;
 use crate::harness::*;
-use crate::{require, tests};
+use crate::tests;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 tests! {
-    selinux_label, affinity_beyond_1024_processors, a_process_file_says_itself_whether_it_has_a_terminal,
+    affinity_beyond_1024_processors, a_process_file_says_itself_whether_it_has_a_terminal,
     a_kernel_that_joins_by_files_only, users_exec_in_a_created_container,
-}
-
-fn selinux_label() {
-    require!(
-        !std::path::Path::new("/sys/fs/selinux/enforce").exists(),
-        "SELinux has a policy of its own here"
-    );
-    let container = up(sleeper());
-    let done = exec(&container, &["--process-label", "a:b:c:s0"], &["echo:ran"]).done();
-    refused(&done, "selinux label is specified");
 }
 
 /// The C library's cpu_set_t ends there.

@@ -44,6 +44,7 @@ mod rootless;
 mod scheduling;
 mod seccomp;
 mod seccomp_programs;
+mod selinux;
 mod soak;
 mod systemd;
 mod terminal;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         ("rlimits", rlimits::TESTS),
         ("seccomp", seccomp::TESTS),
         ("seccomp_programs", seccomp_programs::TESTS),
+        ("selinux", selinux::TESTS),
         ("cgroups", cgroups::TESTS),
         ("resources", resources::TESTS),
         ("resources_systemd", resources::SCOPED),

@@ -568,7 +568,7 @@ fn overlay_root() {
 
 /// One that only berth knew of would protect nothing.
 fn label_that_nobody_enforces_is_refused() {
-    require!(!Path::new("/sys/fs/selinux/enforce").exists(), "SELinux is on here");
+    require!(!Path::new("/sys/fs/selinux/enforce").exists(), "SELinux is in this kernel");
     let label = "system_u:object_r:container_file_t:s0:c1,c2";
     let labelled = || Bundle::new().set("/linux/mountLabel", label);
     labelled().refused("mount tmpfs at /dev");

@@ -21,7 +21,8 @@ tests! {
     paused_container, unknown_container, later_edits_of_the_config_have_no_effect, console_socket_gets_the_terminal,
     terminal_in_the_foreground, terminal_needs_a_socket_when_detached, standard_input_is_passed_on,
     no_devpts_of_the_container_is_trusted, concurrent_execs, killed_exec_leaves_no_half_made_process,
-    cve_2016_9962_nobody_looks_into_a_joining_process; alone: nothing_is_left
+    cve_2016_9962_nobody_looks_into_a_joining_process,
+    nobody_robs_a_joining_process; alone: nothing_is_left
 }
 
 pub fn sleeper() -> Bundle {
@@ -717,6 +718,25 @@ fn cve_2016_9962_nobody_looks_into_a_joining_process() {
     let found = Report::parse(&spy.wait().ok().stdout()).probe("spy:1.5").clone();
     assert!(found["seen"].as_u64() > Some(0), "no joining process was ever seen");
     assert_eq!(found["opened"], json!([]));
+}
+
+/// A container that may trace its processes, without a user namespace; and one with, which sees the mount table of each.
+fn nobody_robs_a_joining_process() {
+    let marker = program::directory().join("of-the-host");
+    fs::write(&marker, "secret").expect("marker");
+    let tracer = ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_SYS_CHROOT"];
+    let sets = ["bounding", "permitted", "effective"];
+    for bundle in [sleeper().capabilities(&sets, &tracer), sleeper().user_namespace(100_000, 65_536)] {
+        let container = up(bundle);
+        let robbing = format!("rob:2:{}", marker.display());
+        let robber = exec(&container, &[], &[&robbing, "report"]).start();
+        while robber.stdout().is_empty() {
+            exec(&container, &[], &["exit:0"]).done().ok();
+        }
+        let found = Report::parse(&robber.wait().ok().stdout()).probe(&robbing).clone();
+        assert!(found["seen"].as_u64() > Some(0), "no joining process was ever seen");
+        assert_eq!(found["taken"], json!([]));
+    }
 }
 
 fn nothing_is_left() {

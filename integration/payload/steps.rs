@@ -311,6 +311,7 @@ fn probe(verb: &str, operand: &str) -> Value {
                 .map_err(Into::into),
         ),
         "unshare-uts" => done(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).map_err(Into::into)),
+        "rob" => rob(Duration::from_secs_f64(part(0).parse().unwrap_or(1.0)), part(1)),
         "spy" => spy(Duration::from_secs_f64(part(0).parse().unwrap_or(1.0))),
         "touch-memory" => {
             let block = vec![1u8; usize::try_from(number(0)).unwrap_or(0) << 20];
@@ -363,6 +364,60 @@ fn spy(time: Duration) -> Value {
         }
     }
     json!({ "seen": seen, "opened": opened })
+}
+
+/// Stops processes that are not the payload yet, and takes from them what is not the container's: how many were seen, and
+/// what was had of one that was still not the payload. `marker` is a file that only the host's root directory has.
+fn rob(time: Duration, marker: &str) -> Value {
+    let end = std::time::Instant::now() + time;
+    let own = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let rights = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap_or("0");
+        u64::from_str_radix(line, 16).unwrap_or(0)
+    };
+    let (mounts, bounds) =
+        (own("mountinfo"), rights(&own("status").replace("CapEff", "-").replace("CapBnd", "CapEff")));
+    let (mut seen, mut taken) = (0, std::collections::BTreeSet::new());
+    while std::time::Instant::now() < end {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let is_strange =
+                || fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() != "payload");
+            if !is_strange() {
+                continue;
+            }
+            let stopped =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGSTOP).is_ok();
+            seen += 1;
+            let mut found = Vec::new();
+            if fs::File::open(path.join("root").join(marker.trim_start_matches('/'))).is_ok() {
+                found.push("the host's root directory".to_owned());
+            }
+            if fs::read_to_string(path.join("mountinfo")).is_ok_and(|text| !text.is_empty() && text != mounts)
+            {
+                found.push("the host's mount table".to_owned());
+            }
+            let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+            if rights(&status) & !bounds != 0 {
+                found.push(format!("capabilities {:x}", rights(&status)));
+            }
+            for file in fs::read_dir(path.join("fd")).into_iter().flatten().flatten() {
+                let link = fs::read_link(file.path()).unwrap_or_default().to_string_lossy().into_owned();
+                let number = file.file_name().to_string_lossy().parse().unwrap_or(0);
+                if number > 2 && link.starts_with('/') {
+                    found.push(format!("descriptor {link}"));
+                }
+            }
+            if is_strange() {
+                taken.extend(found);
+            }
+            if stopped {
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGCONT).ok();
+            }
+        }
+    }
+    json!({ "seen": seen, "taken": taken })
 }
 
 /// Makes a node in the first of /tmp and / that takes one, opens it, removes it: `ok`, `mknod EPERM`, `open EPERM`.

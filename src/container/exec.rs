@@ -3,7 +3,7 @@
 //! The same story as a birth, with namespaces that exist and one clone. The container's lock is not
 //! taken: any number of execs run beside each other, and none hinders a `kill` or `delete`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -23,11 +23,12 @@ use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
 use crate::init::join::{self, Newcomer};
-use crate::init::sync;
+use crate::init::sync::{self, FromParent};
 use crate::namespaces::{Kind, Target};
-use crate::sys::process::{self, Child, Side};
+use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
-use crate::{log, seccomp, spec};
+use crate::sys::socket;
+use crate::{log, seccomp, security, spec};
 
 /// The flags of `exec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,6 +161,8 @@ struct Init {
 /// All that the process becomes, finished before it exists.
 struct Planned {
     process: UserProcess,
+    /// Set from outside once the process is there, because nobody inherits it.
+    scheduler: security::Plan,
     has_memory_limit: bool,
     below: Vec<cgroups::Below>,
 }
@@ -195,8 +198,11 @@ fn plan(
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
     let keep_groups = annotations::keeps_groups(&container);
+    let mut process =
+        plan::user_process(&process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?;
     Ok(Planned {
-        process: plan::user_process(&process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?,
+        scheduler: process.security.split_off_scheduler(),
+        process,
         has_memory_limit: plan::has_memory_limit(&linux),
         below: options.cgroup.iter().map(|text| cgroups::Below::parse(text)).collect::<Result<_>>()?,
     })
@@ -304,22 +310,22 @@ fn make(
         cpus.apply()?;
     }
 
-    let entrance = Entrance { target: &target, process: &planned.process, procfs: &procfs };
-    let cloned = match entrance.clone_child(cgroup.clone_into()) {
+    let (birth, to_birth) = socket::seqpacket_pair()?;
+    let cloned = match process::clone3(0, cgroup.clone_into()) {
         // No process may be beside cgroups that have controllers.
         Err(error) if refused_by_cgroup(&error) && planned.below.is_empty() => {
             cgroup = record.cgroup.open_beside(pid)?.ok_or(error)?;
-            entrance.clone_child(cgroup.clone_into())
+            process::clone3(0, cgroup.clone_into())
         }
         cloned => cloned,
     };
-    let (side, through_helper) = cloned.map_err(explain).context("make the process")?;
-    let Side::Parent { child, in_cgroup } = side else {
+    let Side::Parent { child: usher, in_cgroup } = cloned.map_err(explain).context("make the process")?
+    else {
         drop(parent);
+        drop(birth);
         join::run(Newcomer {
             process: &planned.process,
             target: &target,
-            through_helper,
             root,
             tasks: cgroup.tasks(),
             procfs,
@@ -327,18 +333,24 @@ fn make(
             state,
             console_socket,
             parent: to_parent,
+            birth: to_birth,
         })
     };
     // Ours of its end must be closed, or its end would never be an end of file.
-    drop(to_parent);
-    if !in_cgroup
-        && cgroup.clone_into().is_some()
-        && let Err(error) = cgroup.attach(child.pid)
-    {
-        conversation::end(&child)?;
-        return Err(error.context("move the process into the container's cgroup"));
-    }
-    if let Some(Err(error)) = record.rdt.as_ref().map(|rdt| rdt.add(child.pid)) {
+    drop((to_parent, to_birth));
+    let child = follow(&usher, &birth, &parent, planned)?;
+    let placed = || -> Result<()> {
+        if !in_cgroup && cgroup.clone_into().is_some() {
+            cgroup.attach(child.pid).context("move the process into the container's cgroup")?;
+        }
+        record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(child.pid))?;
+        planned.scheduler.set_scheduler_of(child.pid.as_raw())?;
+        if planned.process.agent.is_some() {
+            parent.send(FromParent::Name(child.pid.as_raw()))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = placed() {
         conversation::end(&child)?;
         return Err(error);
     }
@@ -378,33 +390,29 @@ fn refused_by_cgroup(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP))
 }
 
-/// Where the clone is made from.
-struct Entrance<'a> {
-    target: &'a Target,
-    process: &'a UserProcess,
-    procfs: &'a Procfs,
-}
-
-impl Entrance<'_> {
-    /// Clones the process into the container's pid namespace; true when a helper had to enter its user
-    /// namespace for that, because the caller has its rights only there.
-    fn clone_child(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<(Side, bool)> {
-        // An exec runs no hook: there is no further child.
-        match self.target.enter_pid_for_last_child() {
-            Err(error) if error.errno() == Some(Errno::EPERM) && self.target.has(Kind::User) => {
-                let prepare = || {
-                    join::before_user_namespace(self.process, self.procfs)?;
-                    process::set_undumpable()?;
-                    self.target.enter_first()
-                };
-                return process::clone3_through(prepare, 0, cgroup).map(|side| (side, true));
-            }
-            entered => entered?,
+/// The process that the usher leads into the container (see [`join`]); the usher is reaped.
+fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &Planned) -> Result<Child> {
+    let child = match process::adopt(birth) {
+        Ok(Some(child)) => child,
+        Ok(None) => {
+            let last_words =
+                Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
+            // Its terminal may have come before.
+            let error = loop {
+                if let Err(error) = last_words.hear() {
+                    break error;
+                }
+            };
+            conversation::end(usher)?;
+            return Err(error);
         }
-        // Inherited by the child, which the container sees from its first moment on (CVE-2016-9962).
-        process::set_undumpable()?;
-        process::clone3(0, cgroup).map(|side| (side, false))
-    }
+        Err(error) => {
+            conversation::end(usher)?;
+            return Err(error);
+        }
+    };
+    process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
+    Ok(child)
 }
 
 /// Serves the process until its program runs, then tells the engine. The relay is for the foreground.

@@ -56,7 +56,7 @@ pub fn mounts(host: &Host, id: &str, change: Change, file: &Path) -> Result<()> 
 
     // From here on in the container, with the rights that its own root has there.
     process::set_undumpable()?;
-    target.enter(false)?;
+    target.enter()?;
     if target.has(Kind::User) {
         init::become_root()?;
     }

@@ -1,8 +1,11 @@
-//! The child's side of an exec: a process that joins a container, told top to bottom in [`become_member`].
+//! The child's side of an exec: a process that joins a container.
 //!
-//! It is born in the container's cgroup and pid namespace, so its processes see it from its first
-//! moment on, while it still holds things of the host. Therefore it is undumpable before it is born
-//! (CVE-2016-9962), and what it needs of the host is opened by the parent.
+//! The container's processes see it from the moment on at which it is in their pid namespace, and one with
+//! CAP_SYS_PTRACE takes from it what it has: being undumpable (CVE-2016-9962) is no shield where the container
+//! has no user namespace of its own. So an usher, in the container's cgroup and still in the host's pid namespace,
+//! does all that needs something of the host: it enters every namespace and the root, gives up the rights, closes what
+//! the container must not have ([`become_member`]), and only then clones the process ([`join`]), a sibling of its own
+//! by CLONE_PARENT. What is left to be taken then is what the process is going to be, but for its filter and limits.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,17 +23,15 @@ use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
 use crate::rootfs;
-use crate::sys::process;
 use crate::sys::procfs::Procfs;
+use crate::sys::{process, tty};
 
 /// What a joining process holds of the world outside.
 pub struct Newcomer<'a> {
     /// What to become.
     pub process: &'a UserProcess,
-    /// Whose namespaces to join; the pid namespace is entered already.
+    /// Whose namespaces to join.
     pub target: &'a Target,
-    /// Born of a helper that had to enter the user namespace and has done [`before_user_namespace`].
-    pub through_helper: bool,
     /// The root directory to change to, in a container without a mount namespace of its own.
     pub root: Option<OwnedFd>,
     /// The cgroup v1 files to write oneself into.
@@ -45,46 +46,27 @@ pub struct Newcomer<'a> {
     pub console_socket: Option<OwnedFd>,
     /// The parent.
     pub parent: InitEnd,
+    /// Where the parent learns who the usher's clone is.
+    pub birth: OwnedFd,
 }
 
 /// Becomes a process of the container, or tells the parent why not. Never returns.
 pub fn run(mut newcomer: Newcomer<'_>) -> ! {
-    let Err(error) = join(&mut newcomer);
+    let Err(error) = become_member(&mut newcomer)
+        .and_then(|()| process::become_sibling(&newcomer.birth).context("make the process"))
+        .and_then(|()| join(&mut newcomer));
     let told = newcomer.parent.send(&FromInit::Failed(error), None);
     process::exit_now(if told.is_ok() { 1 } else { 2 })
 }
 
-fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
-    let program = become_member(newcomer)?;
-    // Nothing of the host while we wait; the owners of what is closed live in frames that never return.
-    let mut needed = vec![newcomer.parent.as_fd()];
-    needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
-    process::close_all_but(newcomer.process.first_private_descriptor(), &needed)?;
-    newcomer.parent.send(&FromInit::Ready, None)?;
-    let filter = newcomer.parent.expect_start(newcomer.process.seccomp.is_some())?;
-    // From now on it is the container's: it may outlive berth.
-    process::set_parent_death_signal(None)?;
-    program.execute(newcomer.process, filter.as_ref())
-}
-
-/// What the helper does, where there is one, before it enters the container's user namespace: there the
-/// process would not have the rights over its own files any more. It inherits what is written.
-///
-/// # Errors
-/// The kernel's.
-pub fn before_user_namespace(process: &UserProcess, procfs: &Procfs) -> Result<()> {
-    process.write_own_files(procfs)
-}
-
-/// Everything but the wait and the execve.
-fn become_member(newcomer: &mut Newcomer<'_>) -> Result<Program> {
+/// The usher: everything that the clone inherits.
+fn become_member(newcomer: &mut Newcomer<'_>) -> Result<()> {
     let user_process = newcomer.process;
 
-    // First of all: an exec that is killed leaves no half-made process in the container.
+    // First of all: an exec that is killed leaves no half-made process.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     process::reset_signals()?;
-    // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
-    process::cloexec_from(user_process.first_private_descriptor())?;
+    // Not in the caller's session: who types Ctrl-C means the program, and opens no terminal for us.
     nix::unistd::setsid().call(|| "setsid".into())?;
 
     // While the cgroup namespace is still the host's and the rights over both are there.
@@ -93,11 +75,12 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<Program> {
     if let Some(cpus) = &user_process.security.final_cpus {
         cpus.apply()?;
     }
-    if !newcomer.through_helper {
-        user_process.write_own_files(&newcomer.procfs)?;
-    }
+    // In the container's user namespace the process would not have the rights over its own files any more.
+    user_process.write_own_files(&newcomer.procfs)?;
 
-    newcomer.target.enter(newcomer.through_helper)?;
+    // Before any namespace of the container, whose processes may be our equals in uid.
+    process::set_undumpable()?;
+    newcomer.target.enter()?;
     if newcomer.target.has(Kind::User) {
         become_root()?;
         // The change of ids has cleared it.
@@ -110,12 +93,34 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<Program> {
     // From here on nothing but the container's own files is in sight.
     if let Some(terminal) = user_process.terminal {
         let slave = open_terminal(newcomer, terminal).context("give the process a terminal")?;
-        user_process::make_controlling_terminal(slave.as_fd())?;
+        user_process::put_on_stdio(slave.as_fd())?;
     }
     user_process::replace_null_devices()?;
     user_process.give_up_rights(&newcomer.procfs, newcomer.target.has(Kind::User), Missing::Refuse)?;
+
+    // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626), nor is anything of
+    // the host that we hold; the owners of what is closed live in frames that never return.
+    let mut needed = vec![newcomer.parent.as_fd(), newcomer.birth.as_fd()];
+    needed.extend(newcomer.agent.as_ref().map(AsFd::as_fd));
+    process::close_all_but(user_process.first_private_descriptor(), &needed)
+}
+
+/// The process itself, in the container's pid namespace.
+fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
+    let user_process = newcomer.process;
+    // A clone does not inherit it.
+    process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    nix::unistd::setsid().call(|| "setsid".into())?;
+    if user_process.terminal.is_some() {
+        tty::set_controlling(std::io::stdin().as_fd())?;
+    }
     let agent = introduction(newcomer)?;
-    Program::find(user_process, agent)
+    let program = Program::find(user_process, agent)?;
+    newcomer.parent.send(&FromInit::Ready, None)?;
+    let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
+    // From now on it is the container's: it may outlive berth.
+    process::set_parent_death_signal(None)?;
+    program.execute(user_process, filter.as_ref())
 }
 
 /// What the seccomp agent will be told, about this process and not about init.
@@ -123,7 +128,8 @@ fn introduction(newcomer: &mut Newcomer<'_>) -> Result<Option<agent::Introductio
     let (Some(socket), Some(address)) = (newcomer.agent.take(), &newcomer.process.agent) else {
         return Ok(None);
     };
-    let pid = newcomer.procfs.own_pid()?;
+    // The number that the host knows; in here it is another.
+    let pid = newcomer.parent.expect_name()?;
     agent::Introduction::new(socket, address, pid, &newcomer.state).map(Some)
 }
 

@@ -8,6 +8,7 @@
 //!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup: init mounts meanwhile
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
+//!    │ ──────── Name ────────────────────────► │   only to an exec's process with a seccomp agent
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
 //!    │ ◄─────── Warning ────────────────────── │   any number, at any time
 //!    │ ◄─────── Ready ──────────────────────── │   everything that can fail has been done
@@ -58,6 +59,9 @@ pub enum FromParent {
     SetUp(Vec<usize>),
     /// The hooks succeeded.
     HooksDone,
+    /// To a process that joins a container and has to introduce itself to a seccomp agent: its pid as the
+    /// runtime sees it.
+    Name(i32),
     /// Execute the program.
     Start,
 }
@@ -153,6 +157,17 @@ impl InitEnd {
         match decode(&self.receive()?)? {
             FromParent::SetUp(left) => Ok(left),
             other => Err(unexpected("SetUp", &other)),
+        }
+    }
+
+    /// Waits for [`FromParent::Name`].
+    ///
+    /// # Errors
+    /// The parent ended, or said something else.
+    pub fn expect_name(&self) -> Result<i32> {
+        match decode(&self.receive()?)? {
+            FromParent::Name(pid) => Ok(pid),
+            other => Err(unexpected("Name", &other)),
         }
     }
 

@@ -121,6 +121,11 @@ pub fn send_master(console_socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Re
 /// The terminal becomes stdin, stdout and stderr and the controlling terminal of our session.
 pub(super) fn make_controlling_terminal(slave: BorrowedFd<'_>) -> Result<()> {
     tty::set_controlling(slave)?;
+    put_on_stdio(slave)
+}
+
+/// The terminal becomes stdin, stdout and stderr.
+pub(super) fn put_on_stdio(slave: BorrowedFd<'_>) -> Result<()> {
     dup2_stdin(slave.as_fd()).call(|| "dup2(terminal, 0)".into())?;
     dup2_stdout(slave.as_fd()).call(|| "dup2(terminal, 1)".into())?;
     dup2_stderr(slave.as_fd()).call(|| "dup2(terminal, 2)".into())

@@ -61,34 +61,13 @@ impl Target {
         self.differing & kind.flag() != 0
     }
 
-    /// The parent enters the pid namespace for its next child, which must be its last: unlike
-    /// [`super::Opened::enter_pid_for_children`] there is no way back. Root of an engine's user namespace would not be
-    /// let back into the host's pid namespace.
-    ///
-    /// # Errors
-    /// EPERM for a caller who has rights in the target's user namespace only: see [`Target::enter_first`].
-    pub fn enter_pid_for_last_child(&self) -> Result<()> {
-        self.set(self.differing & Kind::Pid.flag())
-    }
-
-    /// For a helper process from which the joining one is then cloned: the user namespace, whose rights
-    /// the pid namespace needs.
+    /// The calling process enters all of them; into the pid namespace its children are born. One call: the
+    /// kernel does all or nothing, the user namespace first, whose rights the others may need.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn enter_first(&self) -> Result<()> {
-        self.set(self.differing & (Kind::User.flag() | Kind::Pid.flag()))
-    }
-
-    /// The joining process enters all but the pid namespace, in which it was born; with `but_user` also
-    /// the user namespace is left out, which its helper has entered. One call: the kernel does all or
-    /// nothing, the user namespace first.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn enter(&self, but_user: bool) -> Result<()> {
-        let done = Kind::Pid.flag() | if but_user { Kind::User.flag() } else { 0 };
-        self.set(self.differing & !done)
+    pub fn enter(&self) -> Result<()> {
+        self.set(self.differing)
     }
 
     /// A helper process enters only these kinds, with the rights that it has.
@@ -143,7 +122,6 @@ mod tests {
         let me = Pid::this();
         let target = Target::of(me, sys::process::pidfd_open(me).unwrap()).unwrap();
         assert!(Kind::ALL.into_iter().all(|kind| !target.has(kind)));
-        target.enter(false).unwrap();
-        target.enter_pid_for_last_child().unwrap();
+        target.enter().unwrap();
     }
 }

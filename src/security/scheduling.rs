@@ -191,15 +191,30 @@ impl Plan {
     /// sched_setattr(2). Before the capabilities are set: real time policies and a smaller nice need
     /// CAP_SYS_NICE.
     pub fn set_scheduler(&self) -> Result<()> {
+        self.set_scheduler_of(0)
+    }
+
+    /// The same for another process.
+    pub fn set_scheduler_of(&self, pid: i32) -> Result<()> {
         let Some(attr) = self.scheduler else {
             return Ok(());
         };
-        credentials::sched_setattr(attr)
+        credentials::sched_setattr(pid, attr)
             .call(|| format!("sched_setattr({attr:?})"))
             .context("set process.scheduler")
             .map_err(|error| {
                 needs_nice(error, "CAP_SYS_NICE, and real time on cgroup v1 a cpu.rt_runtime_us,")
             })
+    }
+
+    /// Takes a scheduler out that a clone would not inherit: SCHED_DEADLINE, under which there is no clone, and
+    /// whatever has SCHED_FLAG_RESET_ON_FORK. In the new plan there is nothing else.
+    #[must_use]
+    pub fn split_off_scheduler(&mut self) -> Plan {
+        const SCHED_DEADLINE: u32 = 6;
+        const RESET_ON_FORK: u64 = 1;
+        let lost = |attr: &SchedAttr| attr.policy == SCHED_DEADLINE || attr.flags & RESET_ON_FORK != 0;
+        Plan { scheduler: self.scheduler.take_if(|attr| lost(attr)), ..Plan::default() }
     }
 
     /// ioprio_set(2). Before the capabilities are set, for the same reason.

@@ -170,13 +170,13 @@ pub struct SchedAttr {
     pub util_max: u32,
 }
 
-/// sched_setattr(2) of the calling thread.
-pub fn sched_setattr(attr: SchedAttr) -> nix::Result<()> {
+/// sched_setattr(2) of a thread; 0 is the calling one.
+pub fn sched_setattr(thread: c_int, attr: SchedAttr) -> nix::Result<()> {
     const SIZE: u32 = 56;
     const { assert!(size_of::<SchedAttr>() == SIZE as usize) };
     let attr = SchedAttr { size: SIZE, ..attr };
     // SAFETY: the kernel reads `attr.size` bytes, which is the size of `attr` (asserted above).
-    cvt(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })?;
+    cvt(unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attr, 0) })?;
     Ok(())
 }
 

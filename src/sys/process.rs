@@ -146,6 +146,34 @@ pub fn clone3_through(
     }
 }
 
+/// The last act of a process that has prepared itself to be somebody's like: clones itself as its parent's child
+/// (CLONE_PARENT), tells the parent who that is, and ends. Returns in the clone.
+///
+/// # Errors
+/// The clone's.
+#[allow(clippy::cast_sign_loss)] // constants
+pub fn become_sibling(birth: &OwnedFd) -> Result<()> {
+    match clone3(libc::CLONE_PARENT as u64, None)? {
+        Side::Child => Ok(()),
+        Side::Parent { child, .. } => {
+            let number = child.pid.as_raw().to_ne_bytes();
+            // A parent that is gone is no more to be told; the clone sees its end as well.
+            let told = super::socket::send(birth.as_fd(), &number, &[child.pidfd.as_raw_fd()]);
+            exit_now(i32::from(told.is_err()))
+        }
+    }
+}
+
+/// The parent's side of [`become_sibling`], with the other end of the socket pair; None when it came to no clone.
+///
+/// # Errors
+/// The kernel's.
+pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
+    let (message, pidfd) = super::socket::receive(birth.as_fd(), size_of::<i32>())?;
+    let pid = <[u8; 4]>::try_from(message.as_slice()).ok().map(i32::from_ne_bytes);
+    Ok(pid.zip(pidfd).map(|(pid, pidfd)| Child { pid: Pid::from_raw(pid), pidfd }))
+}
+
 /// What the helper of [`clone3_through`] tells its parent.
 #[derive(serde::Serialize, serde::Deserialize)]
 enum Report {

@@ -1,10 +1,12 @@
 //! Default devices and links, linux.devices, and the device filter of the cgroup on both versions.
 
+use crate::harness::program::Bounded;
 use crate::harness::*;
 use crate::tests;
 use std::fs;
 
 tests! {
+    no_cgroup_at_all_is_no_way_around,
     default_devices, default_links, listed_devices_are_made, owner_and_mode_of_a_device, fifo_device,
     node_that_does_not_match_is_refused, node_that_matches_is_taken, device_filter_denies, device_filter_allows_what_is_listed,
     device_filter_by_access, device_filter_last_rule_counts, device_filter_wildcard_minor, default_devices_are_always_allowed,
@@ -249,4 +251,14 @@ fn device_below_a_missing_directory() {
     let device = json!({ "path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666 });
     let report = Bundle::new().push("/linux/devices", device).report_after(&["stat:/dev/net/tun"]);
     assert_device(report.probe("stat:/dev/net/tun"), "tun", 10, 200);
+}
+
+/// Without a hierarchy nobody would keep the container from the devices that it makes.
+fn no_cgroup_at_all_is_no_way_around() {
+    let container = Bundle::new().without_mount("/sys/fs/cgroup").container();
+    let run = container.command("run", &[]);
+    let mut alone = std::process::Command::new("unshare");
+    alone.args(["-m", "sh", "-c", "umount -l -R /sys/fs/cgroup && exec \"$@\"", "sh"]);
+    alone.arg(run.get_program()).args(run.get_args());
+    alone.done().fails("linux.resources.devices needs the cgroup controller devices");
 }

@@ -19,6 +19,7 @@ tests! {
     command_that_is_not_executable, annotations_are_in_the_state, delete_is_idempotent_with_force, the_runtime_may_be_moved,
     foreground_run_leaves_no_state, run_keep_leaves_the_state, run_detached_returns_while_it_runs,
     pidfd_socket_gets_the_first_process, orphans_come_to_run_unless_told, containers_by_regex,
+    killed_and_deleted_on_one_line, lives_on_without_its_first_thread, a_bundle_that_is_a_trap,
 }
 
 fn sleeper() -> Bundle {
@@ -426,4 +427,51 @@ fn containers_by_regex() {
     berth(&["delete", "-r", "-f", "."]).done().ok();
     assert_eq!(berth(&["list", "-q"]).done().ok().stdout(), "");
     berth(&["kill", "-r", "(", "KILL"]).done().fails("--regex");
+}
+
+/// As README has it; what was killed needs a moment to die.
+fn killed_and_deleted_on_one_line() {
+    for _ in 0..15 {
+        let mut container = sleeper().container();
+        container.create().start();
+        container.kill("KILL");
+        container.verb("delete", &[], &[]).done().ok();
+    }
+}
+
+/// For /proc/PID/stat such a process is a zombie.
+fn lives_on_without_its_first_thread() {
+    let mut container = Bundle::new().steps(&["echo:started", "outlive:1000"]).container();
+    container.up();
+    container.await_output("started");
+    let stat = format!("/proc/{}/stat", container.pid());
+    assert!(
+        await_condition(|| fs::read_to_string(&stat).expect("stat").contains(") Z ")),
+        "it has not ended"
+    );
+    assert_eq!(container.status(), "running");
+    container.verb("delete", &[], &[]).done().fails("not stopped");
+    container.finish();
+}
+
+/// Not a word of it may be waited for.
+fn a_bundle_that_is_a_trap() {
+    let bundle = Bundle::new();
+    let config = bundle.path.join("config.json");
+    nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRWXU).expect("fifo");
+    for verb in ["create", "check"] {
+        let mut command = berth(&[verb]);
+        match verb {
+            "create" => command.arg("--bundle").arg(&bundle.path).arg("trap"),
+            _ => command.arg(&bundle.path),
+        };
+        command.done().fails("no regular file");
+    }
+    fs::remove_file(&config).expect("fifo");
+    let bundle = bundle.set("/root/path", "fifo");
+    nix::unistd::mkfifo(&bundle.path.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("fifo");
+    bundle.write();
+    let mut check = berth(&["check"]);
+    check.arg(&bundle.path);
+    assert_ne!(check.done().code(), 0);
 }

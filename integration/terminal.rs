@@ -11,7 +11,7 @@ tests! {
     console_socket_gets_one_descriptor, console_is_the_containers_terminal, console_size, console_size_without_a_terminal_is_ignored,
     terminal_without_a_socket_is_refused, socket_without_a_terminal_is_refused, missing_socket_is_refused, foreground_relay,
     foreground_relay_passes_the_window_size, foreground_relay_restores_the_terminal, foreground_exit_code_through_a_terminal,
-    dev_console_is_the_terminal, owner_of_the_terminal, hangup_of_the_master, control_characters_reach_the_container,
+    dev_console_is_the_terminal, owner_of_the_terminal, hangup_of_the_master, the_end_of_a_pipe_is_the_end_of_input, control_characters_reach_the_container,
 }
 
 fn with_terminal(steps: &[&str]) -> Bundle {
@@ -53,6 +53,19 @@ fn console_is_the_containers_terminal() {
     terminal.type_in("hello\n");
     // Once from the terminal's echo, once from the payload.
     terminal.read_until(|text| text.matches("hello\n").count() == 2);
+}
+
+/// Who has no terminal to type ^D on would wait for ever.
+fn the_end_of_a_pipe_is_the_end_of_input() {
+    for input in ["", "words\n", "half a line"] {
+        let container = with_terminal(&["cat", "echo:after the end"]).container();
+        let file = program::directory().join("input");
+        std::fs::write(&file, input).expect("input");
+        let mut run = container.command("run", &[]);
+        run.stdin(std::fs::File::open(&file).expect("input"));
+        let stdout = run.done().ok().stdout();
+        assert!(stdout.contains(input.trim()) && stdout.contains("after the end"), "{input:?}: {stdout:?}");
+    }
 }
 
 fn dev_console_is_the_terminal() {

@@ -26,6 +26,7 @@ pub fn run(steps: &[String]) -> ExitCode {
             "count" => count(operand),
             "serve" => serve(operand),
             "converse" => converse(operand),
+            "outlive" => outlive(operand.parse().unwrap_or(1000.0)),
             "spin" => spin(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
             "exit" => return ExitCode::from(operand.parse::<u8>().unwrap_or(125)),
             "hold-memory" => hold_memory(operand.parse().unwrap_or(1)),
@@ -178,6 +179,12 @@ fn print_signals(operand: &str) {
             return;
         }
     }
+}
+
+/// Ends the first thread; another one of the process goes on for so many seconds.
+fn outlive(seconds: f64) {
+    std::thread::spawn(move || std::thread::sleep(Duration::from_secs_f64(seconds)));
+    kernel::syscall(libc::SYS_exit, [0; 6]);
 }
 
 /// `watch:PATH`: for ever tries to reach a file and the descriptors of the host through every process that

@@ -77,7 +77,12 @@ pub fn plan(
             return Err(unmounted("devices", "linux.resources.devices"));
         }
     }
-    let user = if driver == Driver::Systemd { ordinary_user()? } else { None };
+    let without_any = layout.v1.is_empty() && layout.unified.is_none();
+    let user = if driver == Driver::Systemd || without_any { ordinary_user()? } else { None };
+    // An ordinary user makes no device; root's container would open every one that it makes.
+    if without_any && user.is_none() {
+        return Err(unmounted("devices", "linux.resources.devices"));
+    }
     let scope = match driver {
         Driver::Systemd => Some(scope(cgroups_path, id, resources, &devices, version, user.is_some())?),
         Driver::Cgroupfs | Driver::Disabled => None,

@@ -50,6 +50,8 @@ pub fn delete(host: &Host, id: &str, force: bool) -> Result<()> {
     match status::of(&dir, &record)? {
         Status::Stopped | Status::Creating => {}
         _ if force => {}
+        // `kill ID KILL` and `delete ID` on one line: it is as good as dead.
+        _ if record.init.is_some_and(|init| init.is_ending().unwrap_or(false)) => wait_for_end(&record)?,
         other => {
             return Err(Error::new(
                 Code::State,

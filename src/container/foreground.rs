@@ -155,6 +155,7 @@ pub struct Relay {
     stdin_open: bool,
     /// Typed but not yet taken by the container.
     typed: VecDeque<u8>,
+    last_typed: Option<u8>,
     /// The attributes of the caller's terminal before it was made raw.
     before: Option<Termios>,
 }
@@ -174,6 +175,7 @@ impl Relay {
             stdout_open: true,
             stdin_open: true,
             typed: VecDeque::new(),
+            last_typed: None,
             before: None,
         };
         match host_terminal() {
@@ -207,10 +209,21 @@ impl Relay {
             return Ok(());
         };
         match nix::unistd::read(stdin, &mut buffer) {
-            Ok(length) if length > 0 => self.typed.extend(&buffer[..length]),
+            Ok(length) if length > 0 => {
+                self.typed.extend(&buffer[..length]);
+                self.last_typed = buffer[..length].last().copied();
+            }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            // Its end, or EIO of a terminal that was hung up: nothing more will be typed.
-            Ok(_) | Err(_) => self.stdin_open = false,
+            // Of a file or a pipe: the container sees it as it would of a terminal. A last line without its newline
+            // takes one to be read and one to be the end.
+            Ok(_) => {
+                self.stdin_open = false;
+                let unfinished = self.last_typed.is_some_and(|byte| byte != b'\n');
+                let end = tty::end_of_file(self.master.as_fd())?;
+                self.typed.extend(std::iter::repeat_n(end, 1 + usize::from(unfinished)).flatten());
+            }
+            // EIO of a terminal that was hung up: nothing more will be typed.
+            Err(_) => self.stdin_open = false,
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub struct ProcessId {
 pub enum Life {
     /// It runs, sleeps or is stopped by a signal.
     Alive,
-    /// It has ended and only waits for its parent.
+    /// All of its threads have ended, and it only waits for its parent.
     Zombie,
 }
 
@@ -50,6 +50,14 @@ impl ProcessId {
         Ok(matches!(look_at(self.pid)?, Some((id, Life::Alive)) if id == *self))
     }
 
+    /// Whether it is alive and about to end, for somebody who has just killed it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_ending(&self) -> Result<bool> {
+        Ok(is_ending(self.pid) && self.is_alive()?)
+    }
+
     /// A pidfd of exactly this process, or None when it is gone.
     ///
     /// # Errors
@@ -65,6 +73,28 @@ impl ProcessId {
     }
 }
 
+/// Whether a process that is there is about to end: a SIGKILL waits for it, or it has begun to exit.
+fn is_ending(pid: i32) -> bool {
+    // Of linux/sched.h, in field 9 of proc_pid_stat(5).
+    const PF_EXITING: u32 = 0x4;
+    const PF_SIGNALED: u32 = 0x400;
+    let text = |file: &str| {
+        // A process that is gone has ended.
+        procfs::read(&format!("/proc/{pid}/{file}"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    };
+    let pending = text("status").lines().any(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
+    });
+    let stat = text("stat");
+    let flags =
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse::<u32>().ok());
+    pending || flags.is_none_or(|flags| flags & (PF_EXITING | PF_SIGNALED) != 0)
+}
+
 fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {
     let path = format!("/proc/{pid}/stat");
     let text = match procfs::read(&path) {
@@ -77,16 +107,16 @@ fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {
         .ok_or_else(|| Error::new(Code::Kernel, format!("{path} is not as proc_pid_stat(5) says")))
 }
 
-/// State and start time. The command name stands in parentheses and may itself contain them.
+/// State and start time. A process whose first thread has ended is a zombie by its state, and lives in its others.
+/// The command name stands in parentheses and may itself contain them.
 fn parse_stat(text: &[u8]) -> Option<(Life, u64)> {
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&text[after_name..]).ok()?.split_ascii_whitespace();
-    let life = match fields.next()? {
-        "Z" | "X" => Life::Zombie,
-        _ => Life::Alive,
-    };
-    // The state is field 3, the start time field 22.
-    let start_time = fields.nth(18)?.parse().ok()?;
+    // The state is field 3, the number of threads field 20, the start time field 22.
+    let state = fields.next()?;
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let life = if matches!(state, "Z" | "X") && threads <= 1 { Life::Zombie } else { Life::Alive };
+    let start_time = fields.nth(1)?.parse().ok()?;
     Some((life, start_time))
 }
 
@@ -100,6 +130,8 @@ mod tests {
         assert_eq!(parse_stat(text), Some((Life::Alive, 7777)));
         let text = b"42 (x) Z 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 7777 1 1 1";
         assert_eq!(parse_stat(text), Some((Life::Zombie, 7777)));
+        let text = b"42 (x) Z 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 2 0 7777 1 1 1";
+        assert_eq!(parse_stat(text), Some((Life::Alive, 7777)), "another thread goes on");
         assert_eq!(parse_stat(b"42 (x)"), None);
     }
 

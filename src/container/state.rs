@@ -135,7 +135,9 @@ impl StateRoot {
                     format!("container with given ID already exists: {id}"),
                 ));
             }
-            Err(error) => return Err(error).call(|| format!("mkdir({})", path.display())),
+            Err(error) => {
+                return Err(error).call(|| format!("mkdir({})", path.display())).map_err(elsewhere);
+            }
         }
         let locked = open_directory(&path).and_then(|fd| {
             let dir = StateDir { id: id.into(), path: path.clone(), fd };
@@ -159,7 +161,7 @@ impl StateRoot {
         match open_directory(&path) {
             Ok(fd) => Ok(StateDir { id: id.into(), path, fd }),
             Err(error) if error.errno() == Some(Errno::ENOENT) => Err(does_not_exist(id)),
-            Err(error) => Err(error),
+            Err(error) => Err(elsewhere(error)),
         }
     }
 
@@ -171,7 +173,9 @@ impl StateRoot {
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).call(|| format!("opendir({})", self.path.display())),
+            Err(error) => {
+                return Err(error).call(|| format!("opendir({})", self.path.display())).map_err(elsewhere);
+            }
         };
         let mut ids = Vec::new();
         for entry in entries {
@@ -196,11 +200,22 @@ impl StateRoot {
             .recursive(true)
             .mode(0o700)
             .create(&self.path)
-            .call(|| format!("mkdir({})", self.path.display()))?;
+            .call(|| format!("mkdir({})", self.path.display()))
+            .map_err(elsewhere)?;
         // The sticky bit keeps the cleaners of temporary directories away (XDG base directory
         // specification, XDG_RUNTIME_DIR).
         std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o1700))
             .call(|| format!("chmod({}, 1700)", self.path.display()))
+    }
+}
+
+/// A user whose session has no directory of its own (`su`, cron) is sent to the system's.
+fn elsewhere(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EACCES | Errno::EROFS) => {
+            error.remedy("name another directory with --root, or set XDG_RUNTIME_DIR as an ordinary user")
+        }
+        _ => error,
     }
 }
 

@@ -135,7 +135,13 @@ impl InitEnd {
     /// EPIPE when the parent is gone.
     pub fn send(&self, message: &FromInit, fd: Option<BorrowedFd<'_>>) -> Result<()> {
         let raw = fd.map(|fd| fd.as_raw_fd());
-        socket::send(self.0.as_fd(), &encode(message)?, raw.as_slice())
+        let mut bytes = encode(message)?;
+        if let FromInit::Failed(error) = message
+            && bytes.len() > LONGEST
+        {
+            bytes = encode(&FromInit::Failed(shortened(error)))?;
+        }
+        socket::send(self.0.as_fd(), &bytes, raw.as_slice())
     }
 
     /// Waits for `expected`.
@@ -197,6 +203,15 @@ impl InitEnd {
     }
 }
 
+/// Its beginning and its end: a path may be as long as a message, and the cause stands behind it.
+fn shortened(error: &Error) -> Error {
+    const PART: usize = 1024;
+    let text: Vec<char> = error.to_string().chars().collect();
+    let end = text.len().saturating_sub(PART);
+    let (begin, end) = (&text[..PART.min(text.len())], &text[end..]);
+    Error::new(error.code(), format!("{} [...] {}", String::from_iter(begin), String::from_iter(end)))
+}
+
 fn unexpected(expected: &str, message: &FromParent) -> Error {
     Error::new(Code::State, format!("expected {expected} from the runtime, got {message:?}"))
 }
@@ -224,6 +239,19 @@ mod tests {
         init.send(&FromInit::Failed(error), None).unwrap();
         match parent.receive().unwrap() {
             Some((FromInit::Failed(error), None)) => assert_eq!(error.to_string(), text),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_too_long_keeps_its_cause() {
+        let (parent, init) = channel().unwrap();
+        let error = Error::syscall("execve", Errno::E2BIG).context("x".repeat(200_000));
+        init.send(&FromInit::Failed(error), None).unwrap();
+        match parent.receive().unwrap() {
+            Some((FromInit::Failed(error), None)) => {
+                assert!(error.to_string().ends_with("(E2BIG)"), "{error}")
+            }
             other => panic!("{other:?}"),
         }
     }

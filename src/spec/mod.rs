@@ -18,7 +18,8 @@ mod tests;
 mod tree;
 mod validate;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
@@ -43,7 +44,7 @@ pub const VERSION: &str = "1.3.0";
 /// The file cannot be read.
 pub fn read(bundle: &Path) -> Result<Vec<u8>> {
     let path = bundle.join(CONFIG);
-    match std::fs::read(&path) {
+    match read_regular(&path) {
         // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let missing = Error::invalid(format!("bundle {}: {CONFIG} not found", bundle.display()));
@@ -53,17 +54,43 @@ pub fn read(bundle: &Path) -> Result<Vec<u8>> {
     }
 }
 
+/// A bundle may be anybody's: a fifo must not hang us, nor a device fill our memory.
+fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    const LONGEST: u64 = 64 << 20;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path)?;
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(std::io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if !about.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    if about.len() > LONGEST {
+        return Err(std::io::Error::other("it is longer than 64 MiB"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Whether a config.json looks as if a container gets a network namespace of its own, owned by the runtime's
 /// user namespace. A guess from the text, in microseconds, for what is worth beginning before [`parse`] is
 /// done; whoever acts on it finds out afterwards.
 pub fn seems_to_make_a_network(raw: &[u8]) -> bool {
+    /// A namespace is not written longer, and who writes the word a thousand times shall not keep us busy.
+    const NEAR: usize = 128;
+    const LOOKS: usize = 8;
     let Ok(text) = std::str::from_utf8(raw) else { return false };
     let is_new = |(at, _): (usize, &str)| {
-        let object =
-            text[..at].rfind('{').zip(text[at..].find('}')).map(|(start, end)| &text[start..at + end]);
+        let before = &raw[at.saturating_sub(NEAR)..at];
+        let behind = &raw[at..raw.len().min(at + NEAR)];
+        let start = before.iter().rposition(|byte| *byte == b'{').map(|from| at - before.len() + from);
+        let end = behind.iter().position(|byte| *byte == b'}').map(|to| at + to);
+        let object = start.zip(end).map(|(start, end)| &text[start..end]);
         object.is_some_and(|object| object.contains("\"type\"") && !object.contains("\"path\""))
     };
-    text.match_indices("\"network\"").any(is_new) && !text.contains("\"uidMappings\"")
+    text.match_indices("\"network\"").take(LOOKS).any(is_new) && !text.contains("\"uidMappings\"")
 }
 
 /// Every rule about the document.

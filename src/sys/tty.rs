@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use nix::sys::termios::{self, LocalFlags, OutputFlags, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios};
 
 use crate::error::{Call, Result};
 
@@ -76,6 +76,16 @@ pub fn make_raw(tty: BorrowedFd<'_>) -> Result<Termios> {
     debug_assert!(!raw.local_flags.contains(LocalFlags::ECHO));
     termios::tcsetattr(tty, SetArg::TCSANOW, &raw).call(|| "tcsetattr".into())?;
     Ok(before)
+}
+
+/// What is typed on the terminal for the end of the input (`^D`); None while its program reads single bytes.
+///
+/// # Errors
+/// The kernel's.
+pub fn end_of_file(tty: BorrowedFd<'_>) -> Result<Option<u8>> {
+    let attributes = termios::tcgetattr(tty).call(|| "tcgetattr".into())?;
+    let by_lines = attributes.local_flags.contains(LocalFlags::ICANON);
+    Ok(by_lines.then(|| attributes.control_chars[SpecialCharacterIndices::VEOF as usize]))
 }
 
 /// Gives a terminal its earlier attributes back.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
@@ -31,7 +31,8 @@ pub(in crate::container) enum Program {
 /// Looks for the program of `spec` below `rootfs`, as init will.
 pub(super) fn look(spec: &Spec, rootfs: &Path) -> Program {
     let Some(process) = spec.process() else { return Program::Unknown };
-    let root = match File::open(rootfs) {
+    // As a directory: to open a fifo for reading takes as long as nobody writes to it.
+    let root = match File::options().read(true).custom_flags(libc::O_DIRECTORY).open(rootfs) {
         Ok(root) if root.metadata().is_ok_and(|root| root.is_dir()) => root,
         // The rule about the root says so.
         _ => return Program::Unknown,

@@ -13,10 +13,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::controllers;
-use super::create::{Cgroup, open_root};
+use super::create::{Cgroup, make_directory, open_below, open_root};
 use super::plan::{Driver, Plan};
 use super::record::{Directory, Record, Version};
 use super::write::write_at;
@@ -38,8 +39,8 @@ const NEWER: [&str; 4] = ["CollectMode", "CPUQuotaPeriodUSec", "AllowedCPUs", "A
 const MANAGED: [&str; 7] = ["cpu", "cpuacct", "memory", "blkio", "devices", "pids", "name=systemd"];
 
 /// Whether systemd makes this directory.
-pub(super) fn manages(directory: &Directory) -> bool {
-    directory.is_unified() || MANAGED.iter().any(|name| directory.has(name))
+pub(super) fn manages(version: Version, directory: &Directory) -> bool {
+    directory.is_unified() || (version == Version::V1 && MANAGED.iter().any(|name| directory.has(name)))
 }
 
 /// The part of a plan that systemd carries out.
@@ -48,6 +49,8 @@ pub(super) struct Scope {
     pub unit: Unit,
     pub id: String,
     pub properties: Vec<Property>,
+    /// The container's cgroup is not the scope's but this one below it, which we make.
+    pub subgroup: Option<PathBuf>,
 }
 
 /// A scope that systemd is making.
@@ -68,6 +71,22 @@ impl Plan {
                 scope.properties.retain(|(name, _)| *name != property.0);
                 scope.properties.push(property);
             }
+        }
+        Ok(())
+    }
+
+    /// Makes a cgroup below the scope the container's.
+    ///
+    /// # Errors
+    /// The host has cgroup v1, where that is of no use: systemd and the container have different hierarchies.
+    pub fn add_subgroup(&mut self, below: &Path) -> Result<()> {
+        if self.record.version == Version::V1 {
+            return Err(Error::unsupported("needs cgroup v2").remedy("leave it out, or make it empty"));
+        }
+        let Some(scope) = &mut self.scope else { return Ok(()) };
+        for directory in self.record.directories.iter_mut().filter(|directory| directory.is_unified()) {
+            directory.path.push(below);
+            scope.subgroup = Some(below.to_owned());
         }
         Ok(())
     }
@@ -150,8 +169,9 @@ impl Start<'_> {
     pub fn finish(mut self) -> Result<Cgroup> {
         self.await_job()?;
         let record = &self.plan.record;
-        for directory in record.directories.iter().filter(|directory| manages(directory)) {
+        for directory in record.directories.iter().filter(|directory| manages(record.version, directory)) {
             let path = directory.host_path();
+            self.enter_subgroup(directory)?;
             let fd = match directory.open()? {
                 Some(fd) => fd,
                 // v1: systemd was built or told (DefaultControllers) to leave this one alone.
@@ -178,9 +198,44 @@ impl Start<'_> {
             }
             self.plan.limit(directory, fd.as_fd(), &path)?;
         }
-        let mut cgroup = record.open()?;
+        let mut cgroup = self.made()?.open()?;
         cgroup.late.clone_from(&self.plan.late);
+        cgroup.delegated.clone_from(&self.plan.delegated);
         Ok(cgroup)
+    }
+
+    /// The plan's record without a hierarchy of v1 beside v2 in which an ordinary user could make nothing.
+    fn made(&self) -> Result<Record> {
+        let mut record = self.plan.record.clone();
+        if record.version == Version::V2 {
+            let mut made = Vec::with_capacity(record.directories.len());
+            for directory in record.directories {
+                if directory.is_unified() || directory.open()?.is_some() {
+                    made.push(directory);
+                }
+            }
+            record.directories = made;
+        }
+        Ok(record)
+    }
+
+    /// Moves init from its scope into the cgroup below that is to be the container's. First of all, because
+    /// a cgroup with processes cannot give controllers to its children.
+    fn enter_subgroup(&self, directory: &Directory) -> Result<()> {
+        let below = self.plan.scope.as_ref().and_then(|scope| scope.subgroup.as_deref());
+        let Some(below) = below.filter(|_| directory.is_unified()) else { return Ok(()) };
+        let root = open_root(&directory.mountpoint)?;
+        let mut levels: Vec<&Path> = directory.path.ancestors().take(below.components().count()).collect();
+        levels.reverse();
+        for level in levels {
+            make_directory(root.as_fd(), level)?;
+        }
+        let fd = open_below(root.as_fd(), &directory.path)?;
+        let pid = self.pid.to_string();
+        write_at(fd.as_fd(), "cgroup.procs", &pid).map_err(|(call, errno)| {
+            let file = directory.host_path().join("cgroup.procs");
+            Error::syscall(format!("{call}({file:?}, {pid:?})"), errno)
+        })
     }
 }
 

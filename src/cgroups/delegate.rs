@@ -23,7 +23,7 @@ const LIST: &str = "/sys/kernel/cgroup/delegate";
 const FALLBACK: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 /// A cgroup below the container's that has no limits and belongs to the container: its processes are there,
-/// and the container's own, with the limits, has none. The kernel removes it with its parent's removal.
+/// and the container's own, with the limits, has none. It is removed with that, as all that are nested in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Delegated {
     /// Relative to the container's cgroup, without `..`.

@@ -1,6 +1,7 @@
 //! From config.json to finished plans: everything that can be computed, and can fail, before the host
 //! is touched.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -78,7 +79,7 @@ fn compile(
             console_socket: options.console_socket.is_some(),
         },
     )?;
-    let linux = spec.linux().clone().unwrap_or_default();
+    let linux = linux_of(spec);
     let process =
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
@@ -278,7 +279,7 @@ pub(super) fn user_process(
     let inherited = inherited_descriptors(preserve_fds)?;
     let seccomp = seccomp_filter(spec, warnings)?;
     let agent = seccomp.as_ref().is_some_and(seccomp::Checked::notifies).then(|| agent(spec)).flatten();
-    let linux = spec.linux().clone().unwrap_or_default();
+    let linux = linux_of(spec);
     let mut security = security::plan(process, &linux, &security::Host::look(process)?, warnings)?;
     let keep_groups = annotations::keeps_groups(spec);
     security.user.keep_groups = keep_groups;
@@ -298,6 +299,11 @@ pub(super) fn user_process(
         listen_fds: inherited.listen,
         preserve_fds: inherited.all,
     })
+}
+
+/// The section, not copied: a seccomp profile is long.
+fn linux_of(spec: &Spec) -> Cow<'_, Linux> {
+    spec.linux().as_ref().map_or_else(|| Cow::Owned(Linux::default()), Cow::Borrowed)
 }
 
 /// `linux.seccomp`, or the program that an annotation has in its place.

@@ -428,6 +428,11 @@ fn the_hierarchy_of_an_old_systemd() {
         assert!(line.ends_with(&path), "{line}");
         let exec = container.verb("exec", &[], &[bundle::PAYLOAD, "report"]).done().ok();
         assert_eq!(Report::parse(&exec.stdout())["cgroup"], report["cgroup"]);
+        // What is mounted later need not have that destination.
+        let later = file("mounts.json");
+        let list = json!([{ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs" }]);
+        fs::write(&later, list.to_string()).expect("mounts.json");
+        program::berth(&["mounts", "add", &container.id, &later.to_string_lossy()]).done().ok();
         container.finish();
         assert!(!own.exists(), "{}", own.display());
     }

@@ -357,3 +357,79 @@ fn reset_failed(bus: &mut Bus, unit: &str) -> Result<()> {
         Err(refusal) => Err(refused("ResetFailedUnit", &refusal)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::{Child, Command};
+
+    use oci_spec::runtime::Linux;
+
+    use super::super::layout::Layout;
+    use super::*;
+
+    /// A scope as systemd leaves it, with a process in it; both gone with the test.
+    struct Made {
+        scope: PathBuf,
+        child: Child,
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            for below in ["in/side/payload", "in/side", "in", ""] {
+                fs::remove_dir(self.scope.join(below)).unwrap();
+            }
+            fs::remove_dir(self.scope.parent().unwrap()).unwrap();
+        }
+    }
+
+    /// What is done once systemd has made the scope needs no systemd, but the kernel's cgroup2.
+    #[test]
+    fn init_goes_on_from_the_scope_into_its_subgroup() {
+        let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .into_iter()
+            .find(|mountpoint| Path::new(mountpoint).join("cgroup.subtree_control").exists());
+        let Some(mountpoint) = unified.filter(|_| nix::unistd::geteuid().is_root()) else {
+            eprintln!("skipped: needs root and a cgroup2 mount");
+            return;
+        };
+        let linux: Linux = serde_json::from_str(r#"{"cgroupsPath":"berthtestsub.slice:p:n"}"#).unwrap();
+        let layout = Layout::of_v2(mountpoint);
+        let mut plan =
+            super::super::plan(Some(&linux), "n", &layout, Driver::Systemd, &mut Vec::new()).unwrap();
+        plan.add_subgroup(Path::new("in/side")).unwrap();
+        plan.delegate(Path::new("payload"), Some(7)).unwrap();
+
+        let scope = Path::new(mountpoint).join("berthtestsub.slice/p-n.scope");
+        fs::create_dir_all(&scope).unwrap();
+        let made = Made { scope, child: Command::new("sleep").arg("600").spawn().unwrap() };
+        let pid = made.child.id();
+        fs::write(made.scope.join("cgroup.procs"), pid.to_string()).unwrap();
+        // As after a systemd that went away: it is looked for in the scope, and found there.
+        let cgroup = Start { plan: &plan, job: None, pid }.finish().unwrap();
+
+        let place = || fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(
+            place().lines().any(|line| line == "0::/berthtestsub.slice/p-n.scope/in/side"),
+            "{}",
+            place()
+        );
+        assert_eq!(cgroup.record().unified().unwrap().host_path(), made.scope.join("in/side"));
+        let filters = crate::sys::bpf::device_filters(cgroup.clone_into().unwrap()).unwrap();
+        assert_eq!(filters.len(), 1, "limits are those of the subgroup");
+
+        assert!(cgroup.is_sealed_later());
+        cgroup.seal(nix::unistd::Pid::from_raw(pid.try_into().unwrap())).unwrap();
+        assert!(place().lines().any(|line| line.ends_with("/p-n.scope/in/side/payload")), "{}", place());
+        let owner = |file: &str| {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(made.scope.join("in/side").join(file)).unwrap().uid()
+        };
+        assert_eq!((owner("payload"), owner("payload/cgroup.procs"), owner("cgroup.procs")), (7, 7, 0));
+        let controllers = |file: &str| fs::read_to_string(made.scope.join("in/side").join(file)).unwrap();
+        assert_eq!(controllers("cgroup.controllers"), controllers("cgroup.subtree_control"));
+    }
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 
 tests! {
     the_programs_label, beside_everything_else_that_restricts_it, an_exec_has_the_containers_label, a_label_for_an_exec_alone,
-    mounts_have_the_label, a_label_that_the_policy_does_not_know, without_selinux,
+    mounts_have_the_label, a_label_of_the_root_or_of_the_file_system, a_label_that_the_policy_does_not_know, without_selinux,
 }
 
 const CURRENT: &str = "read:/proc/self/attr/current";
@@ -78,6 +78,18 @@ fn mounts_have_the_label() {
     for destination in ["/dev", "/dev/pts", "/dev/shm"] {
         let context = format!("context={FILES}");
         assert!(report.mount_has(destination, &context), "{destination}: {:?}", report.mount(destination));
+    }
+}
+
+/// defcontext is for file systems that keep labels of their own, which none of a container's mounts is.
+fn a_label_of_the_root_or_of_the_file_system() {
+    needs_selinux();
+    for option in ["rootcontext", "fscontext"] {
+        let annotations = json!({ "run.oci.mount_context_type": option });
+        let report = labelled().set("/linux/mountLabel", FILES).set("/annotations", annotations).report();
+        let mount = report.mount("/dev/shm");
+        assert!(report.mount_has("/dev/shm", &format!("{option}={FILES}")), "{option}: {mount:?}");
+        assert!(!report.mount_has("/dev/shm", &format!("context={FILES}")), "{option}: {mount:?}");
     }
 }
 

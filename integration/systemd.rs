@@ -9,7 +9,7 @@ use std::process::Command;
 
 tests! {
     a_scope_has_the_limits, update_and_pause_in_a_scope, the_cgroup_namespace_begins_at_the_scope,
-    a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation,
+    a_scope_in_use_is_left_alone, a_failed_birth_leaves_no_scope, properties_come_by_annotation, a_subgroup_below_the_scope, a_delegated_cgroup_below_the_scope,
     exec_joins_the_scope, a_scope_that_was_stopped, a_scope_that_failed_is_used_again,
     an_early_death_is_told, running_out_of_memory_is_an_event, a_restored_container_has_a_scope,
     the_flags_choose_the_driver,
@@ -143,6 +143,64 @@ fn properties_come_by_annotation() {
     let container = scoped(Bundle::new().set("/annotations", annotations).steps(&["sleep:1000"]));
     by_systemd(&container, "create").ok();
     assert_eq!(show(&container, "TimeoutStopUSec"), "3s");
+}
+
+const SUBGROUP: &str = "run.oci.systemd.subgroup";
+
+fn a_subgroup_below_the_scope() {
+    needs_systemd();
+    needs_controllers();
+    let bundle = limited().namespace("cgroup", None).set("/annotations", json!({ SUBGROUP: "in/side" }));
+    let container = scoped(bundle.steps(&["read:/proc/self/cgroup", "report", "sleep:1000"]));
+    if !is_v2() {
+        by_systemd(&container, "run").fails("needs cgroup v2");
+        return;
+    }
+    let created = by_systemd(&container, "create").ok();
+    let path = format!("{}/in/side", cgroup(&container));
+    let table = || std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroup");
+    assert!(table().lines().any(|line| line == format!("0::{path}")), "{}", table());
+    assert_eq!(control("pids", &path, "pids.max", "pids.max"), "50");
+    assert_eq!(control("memory", &path, "memory.limit_in_bytes", "memory.max"), "67108864");
+    container.verb("start", &[], &[]).done().ok();
+    assert!(await_condition(|| !Report::all(&created.stdout()).is_empty()), "{}", created.describe());
+    let report = Report::parse(&created.stdout());
+    // It is the root of the container's cgroup namespace.
+    assert_eq!(report.probe("read:/proc/self/cgroup"), "0::/\n");
+    let exec = container.verb("exec", &[], &[bundle::PAYLOAD, "report"]).done().ok();
+    assert_eq!(Report::parse(&exec.stdout())["cgroup"], report["cgroup"]);
+    container.verb("update", &["--pids-limit", "9"], &[]).done().ok();
+    assert_eq!(show(&container, "TasksMax"), "9");
+    assert_eq!(control("pids", &path, "pids.max", "pids.max"), "9");
+    container.finish();
+    assert_eq!(show(&container, "LoadState"), "not-found");
+    assert!(host::cgroups_with(&container.id).is_empty());
+}
+
+fn a_delegated_cgroup_below_the_scope() {
+    needs_systemd();
+    needs_controllers();
+    let annotations = json!({ SUBGROUP: "side", "run.oci.delegate-cgroup": "payload" });
+    let bundle = limited().namespace("cgroup", None).set("/annotations", annotations);
+    let container = scoped(bundle.steps(&["read:/proc/self/cgroup", "report", "sleep:1000"]));
+    if !is_v2() {
+        by_systemd(&container, "run").fails("needs cgroup v2");
+        return;
+    }
+    let created = by_systemd(&container, "create").ok();
+    container.verb("start", &[], &[]).done().ok();
+    assert!(await_condition(|| !Report::all(&created.stdout()).is_empty()), "{}", created.describe());
+    let report = Report::parse(&created.stdout());
+    assert_eq!(report.probe("read:/proc/self/cgroup"), "0::/payload\n");
+    let path = format!("{}/side", cgroup(&container));
+    assert_eq!(control("pids", &path, "pids.max", "pids.max"), "50");
+    assert_eq!(control("pids", &format!("{path}/payload"), "pids.max", "pids.max"), "max");
+    // The container's own takes no process beside that.
+    let exec = container.verb("exec", &[], &[bundle::PAYLOAD, "report"]).done().ok();
+    assert_eq!(Report::parse(&exec.stdout())["cgroup"], report["cgroup"]);
+    container.finish();
+    assert_eq!(show(&container, "LoadState"), "not-found");
+    assert!(host::cgroups_with(&container.id).is_empty());
 }
 
 fn a_restored_container_has_a_scope() {

@@ -1,17 +1,17 @@
 //! Runs one hook (config.md, POSIX-platform Hooks): exact arguments and environment, the state on
 //! stdin, a time limit.
 
+use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::runtime::Hook;
 
 use crate::error::{Call, Code, Context, Error, Result};
-use crate::sys::spawn::{Spawn, memory_file};
-
-pub use crate::sys::spawn::Stream;
+use crate::sys::spawn::{Spawn, Stream, memory_file};
 
 /// The six points of a container's life at which hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +61,40 @@ pub struct Setting<'a> {
     pub state: &'a [u8],
     /// The working directory; the caller's when None.
     pub directory: Option<&'a Path>,
-    /// Its stdout.
-    pub stdout: &'a Stream<'a>,
-    /// Its stderr; with [`Stream::Captured`] its last line is in the error.
-    pub stderr: &'a Stream<'a>,
+    /// Where it writes.
+    pub output: &'a Output,
 }
 
-impl<'a> Setting<'a> {
-    /// A hook whose output nobody reads but the error: the caller's stdout and stderr may be the
-    /// container's own.
-    pub fn captured(state: &'a [u8]) -> Self {
-        Self { state, directory: None, stdout: &Stream::Captured, stderr: &Stream::Captured }
+/// Where the hooks of a container write. Without a file nobody reads it but the error, which has the last
+/// line: the caller's stdout and stderr may be the container's own.
+#[derive(Debug, Default)]
+pub struct Output {
+    stdout: Option<File>,
+    stderr: Option<File>,
+}
+
+impl Output {
+    /// Opens files on the host for all that hooks write; missing ones are made, for the caller alone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<Self> {
+        let append = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOCTTY);
+            let intent = || format!("open {} for the hooks' output", path.display());
+            options.open(path).call(|| format!("open({path:?}, APPEND|CREAT)")).with_context(intent)
+        };
+        Ok(Self { stdout: stdout.map(append).transpose()?, stderr: stderr.map(append).transpose()? })
+    }
+
+    /// The files, which have to stay open until the last hook has run.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.stdout.iter().chain(&self.stderr).map(AsFd::as_fd)
+    }
+
+    fn stream(file: Option<&File>) -> Stream<'_> {
+        file.map_or(Stream::Captured, |file| Stream::To(file.as_fd()))
     }
 }
 
@@ -112,8 +135,8 @@ fn run_to_end(hook: &Hook, setting: &Setting<'_>) -> Result<()> {
     let mut spawn = Spawn::new(path, arguments, hook.env().as_deref().unwrap_or_default())?;
     spawn.stdin = Some(state.as_fd());
     spawn.directory = setting.directory;
-    spawn.stdout = setting.stdout.share();
-    spawn.stderr = setting.stderr.share();
+    spawn.stdout = Output::stream(setting.output.stdout.as_ref());
+    spawn.stderr = Output::stream(setting.output.stderr.as_ref());
     let child = spawn.start().call(|| format!("execve({path:?})"))?;
     let exit = child.wait(limit).call(|| "wait for it".into())?;
     if exit.status.is_success() {
@@ -133,9 +156,8 @@ mod tests {
     }
 
     fn run_captured(hook: &Hook, state: &[u8]) -> Result<()> {
-        let setting =
-            Setting { state, directory: None, stdout: &Stream::Captured, stderr: &Stream::Captured };
-        run(Kind::CreateRuntime, hook, &setting)
+        let output = &Output::default();
+        run(Kind::CreateRuntime, hook, &Setting { state, directory: None, output })
     }
 
     #[test]

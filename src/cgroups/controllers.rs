@@ -47,6 +47,17 @@ pub(super) fn enable<'a>(
     Ok(())
 }
 
+/// Gives the controllers that the cgroup `root` has to all that lie on the way to `below`, and to that. One that
+/// is refused is not had: nobody has asked for it by name.
+///
+/// # Errors
+/// A level is not there.
+pub(super) fn hand_down(root: BorrowedFd<'_>, below: &Path, shown: &Path) -> Result<()> {
+    let mut line: Vec<&Path> = below.ancestors().skip(1).collect();
+    line.reverse();
+    line.into_iter().try_for_each(|level| enable_at(root, level, shown, &mut Vec::new()))
+}
+
 /// A controller that one level would not give.
 struct Refusal {
     controller: String,

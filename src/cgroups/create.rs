@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::controllers;
+use super::delegate::Delegated;
 use super::devices::{List, Rules};
 use super::plan::Plan;
 use super::record::{Directory, Record, Version};
@@ -65,6 +66,7 @@ pub struct Cgroup {
     pub(super) unified: Option<OwnedFd>,
     pub(super) tasks: Vec<TasksFile>,
     pub(super) late: Vec<Write>,
+    pub(super) delegated: Option<Delegated>,
 }
 
 impl Cgroup {
@@ -99,14 +101,20 @@ impl Cgroup {
 
     /// Whether [`Cgroup::seal`] has something to do.
     pub fn is_sealed_later(&self) -> bool {
-        !self.late.is_empty()
+        !self.late.is_empty() || self.delegated.is_some()
     }
 
-    /// Writes the limits that would have refused the clone itself (`pids.max` 0 on v2). Call it when
-    /// init needs no more processes of its own.
-    pub fn seal(&self) -> Result<()> {
+    /// Moves init into the cgroup that belongs to the container, and writes the limits that would have
+    /// refused the clone itself (`pids.max` 0 on v2). Call it when init needs no more processes of its own.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn seal(&self, init: nix::unistd::Pid) -> Result<()> {
         match (&self.unified, self.record.unified()) {
             (Some(fd), Some(directory)) => {
+                if let Some(delegated) = &self.delegated {
+                    delegated.take_in(init, fd.as_fd(), directory)?;
+                }
                 self.late.iter().try_for_each(|write| write.apply(fd.as_fd(), &directory.host_path()))
             }
             _ => Ok(()),
@@ -159,9 +167,10 @@ impl Plan {
             unified: None,
             tasks: Vec::with_capacity(self.record.directories.len()),
             late: self.late.clone(),
+            delegated: self.delegated.clone(),
         };
         for directory in &self.record.directories {
-            if self.scope.is_some() && systemd::manages(directory) {
+            if self.scope.is_some() && systemd::manages(self.record.version, directory) {
                 continue;
             }
             let path = directory.host_path();
@@ -257,6 +266,7 @@ impl Plan {
     /// the one that keeps a privileged container from the host's devices.
     fn is_dispensable(&self, directory: &Directory) -> Result<bool> {
         let limited = self.writes.iter().chain(&self.late).any(|write| self.belongs(write, directory));
+        let limited = limited || (self.delegated.is_some() && directory.is_unified());
         let filters = directory.has("devices") || self.record.version == Version::V2;
         Ok(!limited && (!filters || !devices_matter()?))
     }
@@ -287,14 +297,14 @@ pub(super) fn open_root(mountpoint: &Path) -> Result<OwnedFd> {
         .map_err(|errno| Error::syscall(format!("open({mountpoint:?}, PATH|DIRECTORY)"), errno))
 }
 
-fn open_below(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_below(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(root, path, flags, Mode::empty())
         .map_err(|errno| Error::syscall(format!("openat(cgroup, {path:?}, DIRECTORY)"), errno))
 }
 
 /// Whether it is new.
-fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
     match mkdirat(root, path, Mode::from_bits_truncate(0o755)) {
         Ok(()) => Ok(true),
         Err(Errno::EEXIST) => Ok(false),
@@ -485,7 +495,13 @@ impl Record {
     /// # Errors
     /// The cgroup is gone: the container has ended.
     pub fn open(&self) -> Result<Cgroup> {
-        let mut cgroup = Cgroup { record: self.clone(), unified: None, tasks: Vec::new(), late: Vec::new() };
+        let mut cgroup = Cgroup {
+            record: self.clone(),
+            unified: None,
+            tasks: Vec::new(),
+            late: Vec::new(),
+            delegated: None,
+        };
         for directory in &self.directories {
             let path = directory.host_path();
             let fd = directory.open()?.ok_or_else(|| {

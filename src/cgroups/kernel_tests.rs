@@ -280,7 +280,7 @@ fn no_process_limit_of_zero_stops_init() {
     }
     let f = fixture("/berth-test-zero", r#"{"pids":{"limit":0}}"#);
     let cgroup = create(&f.plan).unwrap();
-    cgroup.seal().unwrap();
+    cgroup.seal(nix::unistd::Pid::this()).unwrap();
     assert_eq!(read(&f.record, "pids", "pids.max"), "0");
 }
 

@@ -5,12 +5,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Call, Error, Result};
 use crate::sys::{mount, procfs};
 
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
+
+/// The hierarchy without controllers in which systemd keeps its units on cgroup v1.
+pub(super) const SYSTEMD_V1: &str = "name=systemd";
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,21 @@ impl Layout {
             return Ok(Self { unified: Some(mount.hierarchy(Vec::new(), own)), v1: Vec::new() });
         }
         Ok(Self::parse(&read("/proc/self/mountinfo")?, &own, unified))
+    }
+
+    /// The hierarchy `name=systemd` of cgroup v1, if it is mounted; also on a host whose controllers are on v2,
+    /// with the mount table that [`Layout::detect`] does not read there.
+    pub(super) fn systemd_v1(&self) -> Result<Option<Hierarchy>> {
+        if let Some(hierarchy) = self.v1.iter().find(|hierarchy| hierarchy.has(SYSTEMD_V1)) {
+            return Ok(Some(hierarchy.clone()));
+        }
+        let layout = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, false);
+        let Some(hierarchy) = layout.v1.into_iter().find(|hierarchy| hierarchy.has(SYSTEMD_V1)) else {
+            return Ok(None);
+        };
+        // Another mount may cover it.
+        let stat = statfs(&hierarchy.mountpoint).call(|| format!("statfs({:?})", hierarchy.mountpoint))?;
+        Ok(Some(hierarchy).filter(|_| stat.filesystem_type() == CGROUP_SUPER_MAGIC))
     }
 
     /// A pure v2 host for the tests of others, the caller in the root cgroup.

@@ -1,13 +1,14 @@
 //! What will be created and written, worked out before anything is touched.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use super::caller::ordinary_user;
+use super::delegate::Delegated;
 use super::devices::Rules;
-use super::layout::Layout;
+use super::layout::{Layout, SYSTEMD_V1};
 use super::path::place;
 use super::record::{Directory, Record, Version};
 use super::systemd::{self, Scope, Unit, user_manager};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub(super) devices: Rules,
     /// With the systemd driver.
     pub(super) scope: Option<Scope>,
+    /// Below the container's cgroup, what belongs to the container.
+    pub(super) delegated: Option<Delegated>,
 }
 
 /// Plans the cgroup of container `id`. Pure, but for the names of drivers that the systemd driver reads
@@ -68,7 +71,14 @@ pub fn plan(
         if let Some(write) = writes.first() {
             warnings.push(format!("{} and other limits are ignored: cgroups are disabled", write.field));
         }
-        return Ok(Plan { record, writes: Vec::new(), late: Vec::new(), devices, scope: None });
+        return Ok(Plan {
+            record,
+            writes: Vec::new(),
+            late: Vec::new(),
+            devices,
+            scope: None,
+            delegated: None,
+        });
     }
     if version == Version::V1 {
         refuse_unmounted(&writes, layout)?;
@@ -108,7 +118,7 @@ pub fn plan(
     let refuses_init =
         |write: &Write| version == Version::V2 && write.file == "pids.max" && write.value == "0";
     let late = writes.extract_if(.., |write| refuses_init(write)).collect();
-    Ok(Plan { record, writes, late, devices, scope })
+    Ok(Plan { record, writes, late, devices, scope, delegated: None })
 }
 
 /// The scope that systemd shall make; for an ordinary `user` it is the user's own systemd.
@@ -129,7 +139,7 @@ fn scope(
         let groups = std::fs::read_to_string("/proc/devices").call(|| "read(/proc/devices)".into())?;
         properties.extend(systemd::properties::devices(devices, version, &groups)?);
     }
-    Ok(Scope { unit: Unit::new(cgroups_path, id, user)?, id: id.to_owned(), properties })
+    Ok(Scope { unit: Unit::new(cgroups_path, id, user)?, id: id.to_owned(), properties, subgroup: None })
 }
 
 /// On v1 a controller that is not mounted cannot be had.
@@ -155,8 +165,105 @@ impl Plan {
         writes.map(|write| (write.controller.as_ref(), write.field.as_ref()))
     }
 
+    /// Adds the hierarchy `name=systemd` of cgroup v1 to a container whose controllers are on v2, and tells
+    /// where in it the container is, and the caller.
+    ///
+    /// # Errors
+    /// The host does not have it.
+    pub fn add_systemd_v1(&mut self, layout: &Layout) -> Result<(Directory, Option<PathBuf>)> {
+        let hierarchy = layout.systemd_v1()?.ok_or_else(|| {
+            Error::unsupported("no cgroup v1 hierarchy name=systemd is mounted on this host").remedy(
+                "mount it as root: mkdir /sys/fs/cgroup/systemd; \
+                 mount -t cgroup -o none,name=systemd,xattr cgroup /sys/fs/cgroup/systemd",
+            )
+        })?;
+        let own = hierarchy.own.clone();
+        if let Some(directory) = self.record.directories.iter().find(|directory| directory.has(SYSTEMD_V1)) {
+            return Ok((directory.clone(), own));
+        }
+        // Where it is in the unified hierarchy: whoever looks for a container looks there.
+        let path = self.record.unified().map(|unified| unified.path.clone());
+        let mut directory = Directory {
+            names: hierarchy.names,
+            mountpoint: hierarchy.mountpoint,
+            path: own.clone().unwrap_or_default(),
+        };
+        if let Some(path) = path {
+            directory.path = path;
+            self.record.directories.insert(0, directory.clone());
+        }
+        Ok((directory, own))
+    }
+
     /// All that must be known to clean up after a crash; save it before [`Plan::create`].
     pub fn record(&self) -> Record {
         self.record.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(v1: bool) -> Layout {
+        let v2 = Layout::of_v2("/sys/fs/cgroup");
+        let named = super::super::layout::Hierarchy {
+            names: vec![SYSTEMD_V1.into()],
+            mountpoint: "/named".into(),
+            own: Some("session".into()),
+        };
+        let devices = super::super::layout::Hierarchy { names: vec!["devices".into()], ..named.clone() };
+        if v1 { Layout { v1: vec![devices, named], ..v2 } } else { v2 }
+    }
+
+    fn planned(path: &str, v1: bool, driver: Driver) -> Plan {
+        let linux = serde_json::from_str(&format!(r#"{{"cgroupsPath":"{path}"}}"#)).unwrap();
+        plan(Some(&linux), "id", &layout(v1), driver, &mut Vec::new()).unwrap()
+    }
+
+    fn unified(plan: &Plan) -> &str {
+        plan.record.unified().unwrap().path.to_str().unwrap()
+    }
+
+    #[test]
+    fn a_subgroup_is_below_the_scope() {
+        let mut scoped = planned("a.slice:p:n", false, Driver::Systemd);
+        scoped.add_subgroup(Path::new("in/side")).unwrap();
+        assert_eq!(unified(&scoped), "a.slice/p-n.scope/in/side");
+        assert_eq!(scoped.scope.unwrap().subgroup, Some("in/side".into()));
+        let error = planned("a.slice:p:n", true, Driver::Systemd).add_subgroup(Path::new("x")).unwrap_err();
+        assert!(error.to_string().starts_with("needs cgroup v2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_delegated_is_no_part_of_the_path() {
+        let mut plan = planned("/box", false, Driver::Cgroupfs);
+        plan.delegate(Path::new("init"), Some(7)).unwrap();
+        assert_eq!((unified(&plan), plan.delegated.is_some()), ("box", true));
+        for (v1, driver) in [(true, Driver::Cgroupfs), (false, Driver::Disabled)] {
+            planned("/box", v1, driver).delegate(Path::new("init"), None).unwrap_err();
+        }
+    }
+
+    /// On a v1 host it is among the others already.
+    #[test]
+    fn the_hierarchy_of_systemd_is_there_once() {
+        let mut plan = planned("/box", true, Driver::Cgroupfs);
+        let before = plan.record.directories.len();
+        let (directory, own) = plan.add_systemd_v1(&layout(true)).unwrap();
+        assert_eq!((directory.host_path(), own), ("/named/box".into(), Some("session".into())));
+        assert_eq!(plan.record.directories.len(), before);
+    }
+
+    /// Beside v2 it is one more, at the same path; and the caller's own without any cgroup.
+    #[test]
+    fn the_hierarchy_of_systemd_beside_v2() {
+        for (driver, at, directories) in [(Driver::Cgroupfs, "box", 2), (Driver::Disabled, "session", 0)] {
+            let mut plan = planned("/box", false, driver);
+            let (directory, _) = plan.add_systemd_v1(&layout(true)).unwrap();
+            assert_eq!((directory.path.to_str().unwrap(), directory.has(SYSTEMD_V1)), (at, true));
+            assert_eq!(plan.record.directories.len(), directories);
+            assert_eq!(plan.record.version, Version::V2);
+        }
     }
 }

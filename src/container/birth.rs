@@ -121,7 +121,8 @@ impl Birth<'_> {
         }
         let terminal = self.attend(&channel)?;
         // Init makes no more processes of its own, so limits that forbid them may come.
-        cgroup.seal().context("limit the cgroup")?;
+        let init = self.init.as_ref().ok_or_else(|| Error::new(Code::State, "init was never made"))?;
+        cgroup.seal(init.pid).context("limit the cgroup")?;
         self.record.complete = true;
         if !ahead {
             self.say_start(&channel, filter.as_ref())?;

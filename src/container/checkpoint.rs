@@ -19,6 +19,7 @@ use crate::criu::{
 };
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::namespaces::{self, Kind};
+use crate::spec::annotations;
 use crate::sys::process::inherited;
 use crate::{log, rootfs, spec};
 
@@ -74,6 +75,7 @@ pub fn checkpoint(host: &Host, id: &str, options: &CheckpointOptions) -> Result<
 }
 
 fn write_image(dir: &StateDir, record: &Record, options: &CheckpointOptions) -> Result<()> {
+    refuse_delegated(|key| record.annotation(key))?;
     let directories = options.image.open(true, LOG)?;
     check_parent(&options.image.path, options.parent.as_deref())?;
     let status_fd = options.status_fd.map(writable).transpose()?;
@@ -94,6 +96,19 @@ fn write_image(dir: &StateDir, record: &Record, options: &CheckpointOptions) -> 
     };
     let service = Service::start(&Surroundings::default())?;
     service.serve(kind, &request, directories.log(), &mut notified).map(drop)
+}
+
+/// CRIU makes the processes and their cgroup namespace in one cgroup; the annotation wants them in two.
+pub(super) fn refuse_delegated<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Result<()> {
+    match annotation(annotations::DELEGATE) {
+        None | Some("") => Ok(()),
+        Some(_) => {
+            let path = annotations::path(annotations::DELEGATE);
+            Err(Error::unsupported(format!(
+                "{path}: CRIU cannot restore a container whose processes are below the root of its cgroup namespace"
+            )))
+        }
+    }
 }
 
 /// What is found of the container and matters to an image.
@@ -118,6 +133,7 @@ impl Seen {
         let linux = spec.linux().clone().unwrap_or_default();
         let plan = namespaces::plan(&linux)?;
         let view = plan::cgroup_view(&record.cgroup, &Layout::detect()?);
+        let view = plan::Cgroups { view, systemd_v1: None };
         let rootfs = plan::rootfs(spec, &record.bundle, &record.rootfs, view, &plan, false, &mut Vec::new())?;
         let mut namespaces = Vec::new();
         for kind in [Kind::Network, Kind::Pid] {

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::state::{Record, StateDir};
 use super::status::{self, Status};
-use super::{Host, kill};
+use super::{Host, kill, plan};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::{hooks, log, resctrl};
 
@@ -98,8 +98,14 @@ fn run_poststop(record: &Record) -> Result<()> {
         return Ok(());
     }
     let state = record.oci_state("stopped", 0).to_json()?;
+    // What hooks undo matters more than what they say.
+    let output = plan::hook_output(|key| record.annotation(key)).unwrap_or_else(|error| {
+        log::warning(&error.to_string());
+        hooks::Output::default()
+    });
+    let setting = hooks::Setting { state: &state, directory: None, output: &output };
     for hook in &record.poststop {
-        if let Err(error) = hooks::run(hooks::Kind::Poststop, hook, &hooks::Setting::captured(&state)) {
+        if let Err(error) = hooks::run(hooks::Kind::Poststop, hook, &setting) {
             log::warning(&error.to_string());
         }
     }

@@ -18,7 +18,7 @@ use super::conversation::{self, Conversation, Heard};
 use super::foreground::{self, Relay, Signals};
 use super::state::{Record, StateDir};
 use super::status::{self, Status};
-use super::{Host, annotations, notify_engine, plan};
+use super::{Host, notify_engine, plan};
 use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
@@ -197,9 +197,7 @@ fn plan(
     )?;
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
-    let keep_groups = annotations::keeps_groups(&container);
-    let mut process =
-        plan::user_process(&process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?;
+    let mut process = plan::user_process(&container, &process, keyring, options.preserve_fds, warnings)?;
     Ok(Planned {
         scheduler: process.security.split_off_scheduler(),
         process,

@@ -4,9 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::{annotations, image};
+use super::image;
 use crate::hooks;
 use crate::namespaces::Kind;
+use crate::spec::annotations;
 use crate::{rootfs, seccomp, security, spec};
 
 /// The oldest specification whose config.json is understood.

@@ -3,7 +3,6 @@
 //! `create` and `run` share one story, told in [`birth`]; what is known between two calls is in
 //! [`state`]; [`status`] asks the kernel what has become of a container.
 
-mod annotations;
 mod birth;
 pub mod check;
 pub mod checkpoint;

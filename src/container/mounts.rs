@@ -15,6 +15,7 @@ use super::{Host, exec, plan};
 use crate::cgroups::Layout;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::namespaces::{Kind, Target};
+use crate::spec::annotations;
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
 use crate::{init, log, rootfs, spec};
@@ -74,6 +75,10 @@ fn compile(dir: &StateDir, record: &Record, target: &Target, mounts: &[u8]) -> R
     }
     let mut warnings = Vec::new();
     let mut spec = spec::parse_with_mounts(&dir.config()?, mounts, &mut warnings)?;
+    // What is said of the mounts that the container was made with is not about these.
+    if let Some(annotations) = spec.annotations_mut() {
+        annotations.remove(annotations::FORCE_CGROUP_V1);
+    }
     // The mounts are what is checked here; the container's terminal is none of our business.
     if let Some(process) = spec.process_mut() {
         process.set_terminal(None).set_console_size(None);
@@ -96,6 +101,8 @@ fn compile(dir: &StateDir, record: &Record, target: &Target, mounts: &[u8]) -> R
         cgroup_namespace: target.has(Kind::Cgroup),
         network_namespace: target.has(Kind::Network),
         mount_namespace: target.has(Kind::Mount),
+        cgroup_v1: None,
+        label_option: annotations::ContextType::of(&spec).name(),
         no_pivot: false,
         uid_gid_of_root: (0, 0),
     };

@@ -1,6 +1,7 @@
 //! From config.json to finished plans: everything that can be computed, and can fail, before the host
 //! is touched.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,7 +9,6 @@ use std::time::SystemTime;
 use oci_spec::runtime::{Hook, Linux, LinuxMemory, Mount, Process, Spec};
 
 use super::Host;
-use super::annotations;
 use super::birth::Start;
 use super::create::CreateOptions;
 use super::state::Record;
@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::init::agent::Address;
 use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
+use crate::spec::annotations;
 use crate::sys::beside::NewNetwork;
 use crate::sys::{process, tty};
 use crate::{cgroups, hooks, log, resctrl, rootfs, seccomp, security, spec};
@@ -78,13 +79,12 @@ fn compile(
             console_socket: options.console_socket.is_some(),
         },
     )?;
-    let linux = spec.linux().clone().unwrap_or_default();
+    let linux = linux_of(spec);
     let process =
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
-    let keep_groups = annotations::keeps_groups(spec);
-    let user_process = user_process(process, &linux, keep_groups, keyring, options.preserve_fds, warnings)?;
+    let user_process = user_process(spec, process, keyring, options.preserve_fds, warnings)?;
 
     let rdt = match linux.intel_rdt() {
         Some(rdt) => Some(resctrl::plan(rdt, id).find().context("linux.intelRdt")?),
@@ -92,14 +92,12 @@ fn compile(
     };
     let layout = cgroups::Layout::detect()?;
     let mut cgroup = cgroups::plan(spec.linux().as_ref(), id, &layout, host.driver, warnings)?;
-    if let Some(annotations) = spec.annotations() {
-        cgroup.annotate(annotations)?;
-    }
+    let systemd_v1 = annotate(&mut cgroup, spec, &layout, &namespaces, warnings)?;
     log::debug(|| {
         format!("container {id}: bundle {}, cgroup {:?}", options.bundle.display(), cgroup.record())
     });
     let root = options.bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
-    let view = cgroup_view(&cgroup.record(), &layout);
+    let view = Cgroups { view: cgroup_view(&cgroup.record(), &layout), systemd_v1 };
     let mut rootfs =
         self::rootfs(spec, &options.bundle, &root, view, &namespaces, options.no_pivot, warnings)?;
     rootfs.open_sources()?;
@@ -117,6 +115,7 @@ fn compile(
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
         create_container: hooks.create_container().clone().unwrap_or_default(),
         start_container: hooks.start_container().clone().unwrap_or_default(),
+        hook_output: hook_output(|key| annotations::of(spec, key))?,
         state: oci_state(spec, id, options),
         namespaces,
     };
@@ -137,7 +136,55 @@ fn compile(
     })
 }
 
-/// The plan of the root filesystem; `cgroups` is what a mount of type `cgroup` shows.
+/// What the container is shown of cgroups.
+pub(super) struct Cgroups {
+    /// By a mount of type `cgroup`.
+    pub view: rootfs::CgroupView,
+    /// In place of the mount that [`annotations::FORCE_CGROUP_V1`] names.
+    pub systemd_v1: Option<rootfs::Hierarchy>,
+}
+
+/// Adds to the cgroup's plan what annotations ask for. The hierarchy of cgroup v1 that is to be shown, if any.
+///
+/// # Errors
+/// What this host does not have, or cgroup v1 cannot do; each names its annotation.
+pub(super) fn annotate(
+    cgroup: &mut cgroups::Plan,
+    spec: &Spec,
+    layout: &cgroups::Layout,
+    namespaces: &namespaces::Plan,
+    warnings: &mut Vec<String>,
+) -> Result<Option<rootfs::Hierarchy>> {
+    let Some(all) = spec.annotations() else { return Ok(None) };
+    cgroup.annotate(all)?;
+    // Before the others: it is where the container is without them.
+    let systemd_v1 = match annotations::cgroup_v1(spec) {
+        Some(_) => {
+            let added = cgroup.add_systemd_v1(layout);
+            let (at, callers) = added.with_context(|| annotations::path(annotations::FORCE_CGROUP_V1))?;
+            let place = rootfs::Place { mountpoint: at.mountpoint, path: at.path, callers };
+            Some(rootfs::Hierarchy { names: at.names, at: place })
+        }
+        None => None,
+    };
+    if let Some(below) = annotations::cgroup_below(spec, annotations::SUBGROUP) {
+        let path = annotations::path(annotations::SUBGROUP);
+        match cgroup.record().driver() {
+            cgroups::Driver::Systemd => cgroup.add_subgroup(&below).with_context(|| path)?,
+            _ => warnings.push(format!("{path}: ignored, because systemd does not make the cgroup")),
+        }
+    }
+    if let Some(below) = annotations::cgroup_below(spec, annotations::DELEGATE) {
+        let owner = match spec.process() {
+            Some(process) if namespaces.creates(Kind::User) => namespaces.host_uid(process.user().uid()),
+            _ => None,
+        };
+        cgroup.delegate(&below, owner).with_context(|| annotations::path(annotations::DELEGATE))?;
+    }
+    Ok(systemd_v1)
+}
+
+/// The plan of the root filesystem.
 ///
 /// # Errors
 /// A mount that makes no sense, or that berth does not do.
@@ -145,7 +192,7 @@ pub(super) fn rootfs(
     spec: &Spec,
     bundle: &Path,
     rootfs: &Path,
-    cgroups: rootfs::CgroupView,
+    cgroups: Cgroups,
     namespaces: &namespaces::Plan,
     no_pivot: bool,
     warnings: &mut Vec<String>,
@@ -155,11 +202,13 @@ pub(super) fn rootfs(
             spec,
             bundle,
             rootfs,
-            cgroups,
+            cgroups: cgroups.view,
+            cgroup_v1: annotations::cgroup_v1(spec).zip(cgroups.systemd_v1),
             user_namespace: namespaces.has(Kind::User),
             cgroup_namespace: namespaces.creates(Kind::Cgroup),
             network_namespace: namespaces.creates(Kind::Network),
             mount_namespace: namespaces.has(Kind::Mount),
+            label_option: annotations::ContextType::of(spec).name(),
             no_pivot,
             uid_gid_of_root: (0, 0),
         },
@@ -174,7 +223,7 @@ impl Planned {
     /// # Errors
     /// That of the first hook that fails.
     pub fn run_runtime_hooks(&self, state: &[u8]) -> Result<()> {
-        let setting = hooks::Setting::captured(state);
+        let setting = hooks::Setting { state, directory: None, output: &self.init.hook_output };
         let prestart = self.prestart.iter().map(|hook| (hooks::Kind::Prestart, hook));
         let create_runtime = self.create_runtime.iter().map(|hook| (hooks::Kind::CreateRuntime, hook));
         prestart.chain(create_runtime).try_for_each(|(kind, hook)| hooks::run(kind, hook, &setting))
@@ -204,30 +253,35 @@ impl Planned {
     }
 }
 
-/// What init, or the joining process of an exec, is to become. `linux` is the container's;
-/// `keep_groups` is [`annotations::keeps_groups`]; `keyring` is the id that its session keyring is named after.
+/// Opens where hooks write; `get` is how an annotation is had.
+///
+/// # Errors
+/// A file cannot be opened.
+pub(super) fn hook_output<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<hooks::Output> {
+    hooks::Output::open(
+        get(annotations::HOOKS_STDOUT).map(Path::new),
+        get(annotations::HOOKS_STDERR).map(Path::new),
+    )
+}
+
+/// What init, or the joining process of an exec, is to become. `spec` is the container's; `keyring` is the id
+/// that its session keyring is named after.
 ///
 /// # Errors
 /// A value that makes no sense, or that this host cannot give; a descriptor that is not open.
 pub(super) fn user_process(
+    spec: &Spec,
     process: &Process,
-    linux: &Linux,
-    keep_groups: bool,
     keyring: Option<String>,
     preserve_fds: u32,
     warnings: &mut Vec<String>,
 ) -> Result<UserProcess> {
     let inherited = inherited_descriptors(preserve_fds)?;
-    let seccomp = match linux.seccomp() {
-        Some(profile) => seccomp::check(profile, warnings)?,
-        None => None,
-    };
-    let agent = linux.seccomp().as_ref().zip(seccomp.as_ref()).filter(|(_, checked)| checked.notifies());
-    let agent = agent.and_then(|(profile, _)| {
-        let metadata = profile.listener_metadata().clone();
-        Some(Address { path: profile.listener_path().clone()?, metadata })
-    });
-    let mut security = security::plan(process, linux, &security::Host::look(process)?, warnings)?;
+    let seccomp = seccomp_filter(spec, warnings)?;
+    let agent = seccomp.as_ref().is_some_and(seccomp::Checked::notifies).then(|| agent(spec)).flatten();
+    let linux = linux_of(spec);
+    let mut security = security::plan(process, &linux, &security::Host::look(process)?, warnings)?;
+    let keep_groups = annotations::keeps_groups(spec);
     security.user.keep_groups = keep_groups;
     if keep_groups && !security.user.additional_gids.is_empty() {
         warnings
@@ -245,6 +299,38 @@ pub(super) fn user_process(
         listen_fds: inherited.listen,
         preserve_fds: inherited.all,
     })
+}
+
+/// The section, not copied: a seccomp profile is long.
+fn linux_of(spec: &Spec) -> Cow<'_, Linux> {
+    spec.linux().as_ref().map_or_else(|| Cow::Owned(Linux::default()), Cow::Borrowed)
+}
+
+/// `linux.seccomp`, or the program that an annotation has in its place.
+///
+/// # Errors
+/// What is wrong with it; what this kernel does not have.
+pub(super) fn seccomp_filter(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<seccomp::Checked>> {
+    if let Some(program) = annotations::of(spec, annotations::SECCOMP_BPF) {
+        let checked = seccomp::raw::check(program, agent(spec).is_some());
+        return checked.map(Some).with_context(|| annotations::path(annotations::SECCOMP_BPF));
+    }
+    let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
+        return Ok(None);
+    };
+    if annotations::refuses_unknown_calls(spec) {
+        seccomp::require_known_calls(profile)
+            .map_err(|error| error.remedy(format!("leave out {}", annotations::SECCOMP_STRICT)))?;
+    }
+    seccomp::check(profile, warnings)
+}
+
+/// Who answers the calls that the container's filter hands out.
+fn agent(spec: &Spec) -> Option<Address> {
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let metadata = profile.and_then(|profile| profile.listener_metadata().clone());
+    let path = profile.and_then(|profile| profile.listener_path().clone());
+    Some(Address { path: path.or_else(|| annotations::seccomp_receiver(spec))?, metadata })
 }
 
 /// config-linux.md, Cgroup ownership: only with a mount of it that may be written to, of a cgroup namespace of

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::birth::{Start, undo};
+use super::checkpoint::refuse_delegated;
 use super::create::CreateOptions;
 use super::foreground::{self, Relay, Signals};
 use super::identity::ProcessId;
@@ -70,6 +71,7 @@ pub fn restore(host: &Host, id: &str, options: &RestoreOptions) -> Result<u8> {
     }
     let start = if options.detach { Start::NowDetached } else { Start::NowInForeground };
     let mut planned = plan::make(host, id, &options.create, start)?;
+    refuse_delegated(|key| planned.init.state.annotations.get(key).map(String::as_str))?;
     // CRIU makes its own.
     drop(planned.network.take());
     let descriptors = Descriptors::read(&options.image.path)?;
@@ -175,10 +177,12 @@ impl Restoration<'_> {
         };
         let service =
             Service::start(&Surroundings { own_stdio: true, descriptors, prepare: Some(&prepare) })?;
-        let placed = self.place(&cgroup, service.pid())?;
-        options.cgroup_roots = cgroup_roots(service.pid())?;
+        let service_pid = service.pid();
+        let placed = self.place(&cgroup, service_pid)?;
+        options.cgroup_roots = cgroup_roots(service_pid)?;
         self.serve(service, &options, directories.log(), &mut console_socket)?;
-        placed.as_ref().unwrap_or(&cgroup).seal().context("limit the cgroup")?;
+        let init = self.init.as_ref().map_or(service_pid, |init| init.pid);
+        placed.as_ref().unwrap_or(&cgroup).seal(init).context("limit the cgroup")?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::state::Record;
 use super::status::{self, Status};
-use super::{Host, kill};
+use super::{Host, kill, plan};
 use crate::error::{Code, Error, Result};
 use crate::hooks;
 use crate::init::gate;
@@ -41,13 +41,13 @@ pub(super) fn run_poststart(record: &Record) -> Result<()> {
         return Ok(());
     }
     let state = record.oci_state("running", record.init.map_or(0, |init| init.pid)).to_json()?;
-    for hook in &record.poststart {
-        if let Err(error) = hooks::run(hooks::Kind::Poststart, hook, &hooks::Setting::captured(&state)) {
-            return Err(match kill::all(record) {
-                Ok(()) => error,
-                Err(also) => error.remedy(format!("the container could not be stopped: {also}")),
-            });
-        }
-    }
-    Ok(())
+    let run_all = || {
+        let output = &plan::hook_output(|key| record.annotation(key))?;
+        let setting = hooks::Setting { state: &state, directory: None, output };
+        record.poststart.iter().try_for_each(|hook| hooks::run(hooks::Kind::Poststart, hook, &setting))
+    };
+    run_all().map_err(|error| match kill::all(record) {
+        Ok(()) => error,
+        Err(also) => error.remedy(format!("the container could not be stopped: {also}")),
+    })
 }

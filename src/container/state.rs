@@ -74,6 +74,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// One of the annotations.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+
     /// What a hook reads on stdin (runtime.md, State).
     pub fn oci_state(&self, status: &str, pid: i32) -> OciState {
         OciState {

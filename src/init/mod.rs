@@ -57,6 +57,8 @@ pub struct Plan {
     pub create_container: Vec<Hook>,
     /// Run in the container right before its program.
     pub start_container: Vec<Hook>,
+    /// Where both write.
+    pub hook_output: hooks::Output,
     /// The state that hooks read.
     pub state: OciState,
 }
@@ -255,6 +257,9 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option
         let mut needed = gate.descriptors().to_vec();
         needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
         needed.extend(newborn.parent.as_ref().map(AsFd::as_fd));
+        if !newborn.plan.start_container.is_empty() {
+            needed.extend(newborn.plan.hook_output.descriptors());
+        }
         process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
         let namespaces = &newborn.plan.namespaces;
         if newborn.plan.by_user && namespaces.creates(Kind::User) && namespaces.creates(Kind::Pid) {
@@ -341,5 +346,6 @@ fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Res
     // In the container's pid namespace: the number that the hook itself can use.
     let state = OciState { status: status.into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
     let state = state.to_json()?;
-    list.iter().try_for_each(|hook| hooks::run(kind, hook, &hooks::Setting::captured(&state)))
+    let setting = hooks::Setting { state: &state, directory: None, output: &plan.hook_output };
+    list.iter().try_for_each(|hook| hooks::run(kind, hook, &setting))
 }

@@ -59,18 +59,22 @@ impl Program {
         security.set_rlimits()?;
         // Kept until execve closes it: close(2) may be among the calls that an agent decides about.
         let _listener = match filter {
-            Some(filter) => self.load(filter, security)?,
+            Some(filter) => self.load(filter, process)?,
             None => None,
         };
         let Err(errno) = nix::unistd::execve(&self.c_path, &self.argv, &self.env);
         Err(program::diagnose(&self.path, errno))
     }
 
-    fn load(&self, filter: &seccomp::Program, security: &security::Plan) -> Result<Option<OwnedFd>> {
-        if !security.no_new_privileges {
-            security.raise(security::SECCOMP_RIGHT)?;
+    fn load(&self, filter: &seccomp::Program, process: &UserProcess) -> Result<Option<OwnedFd>> {
+        if !process.security.no_new_privileges {
+            process.security.raise(security::SECCOMP_RIGHT)?;
         }
-        let listener = filter.install().context("load the seccomp filter")?;
+        let intent = match process.seccomp.as_ref().is_some_and(seccomp::Checked::is_raw) {
+            true => "load the program of run.oci.seccomp_bpf_data",
+            false => "load the seccomp filter",
+        };
+        let listener = filter.install().context(intent)?;
         match (&listener, &self.agent) {
             (Some(listener), Some(agent)) => agent.send(listener.as_fd())?,
             // Its calls would wait for an answer for ever.

@@ -15,7 +15,7 @@ use nix::unistd::{fchdir, symlinkat};
 use super::build::Root;
 use super::inroot::{self, Missing, Symlinks, Target};
 use super::options::Change;
-use super::plan::{Bind, Filesystem, Mount, What};
+use super::plan::{Bind, Filesystem, Label, Mount, What};
 use super::{copyup, legacy, source};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Attributes, Clone, attr, cstring};
@@ -371,10 +371,7 @@ fn words(filesystem: &Filesystem, inherited: Option<&CStr>) -> Vec<Vec<u8>> {
 fn mount_here(target: &OwnedFd, filesystem: &Filesystem, inherited: Option<&CStr>) -> Result<()> {
     fchdir(target).call(|| "fchdir(mount point)".into())?;
     let mut data = words(filesystem, inherited);
-    if let Some(label) = &filesystem.label {
-        // Quoted: a context may hold commas.
-        data.push([b"context=\"", label.to_bytes(), b"\""].concat());
-    }
+    data.extend(filesystem.label.as_ref().map(Label::word));
     let data = cstring(data.join(&b","[..])).call(|| "mount data".into())?;
     let (source, fstype) = (filesystem.source.as_c_str(), filesystem.fstype.as_c_str());
     let flags = MsFlags::from_bits_retain(filesystem.flags);
@@ -414,8 +411,9 @@ fn configure(filesystem: &Filesystem, inherited: Option<&CStr>) -> Result<mount:
             None => (word, None),
         });
     }
+    let label = filesystem.label.as_ref();
     options.extend(
-        filesystem.label.as_ref().map(|label| (b"context".to_vec(), Some(label.to_bytes().to_vec()))),
+        label.map(|label| (label.option.to_bytes().to_vec(), Some(label.context.to_bytes().to_vec()))),
     );
     for (flag, name) in SUPERBLOCK_FLAGS {
         if filesystem.flags & flag != 0 {

@@ -35,11 +35,25 @@ pub(super) fn compile(
         CgroupView::V1(hierarchies) => {
             steps.push(mounts.tmpfs(destination)?);
             for hierarchy in hierarchies {
-                mounts.v1(destination, hierarchy, steps)?;
+                mounts.v1(destination, name_of(&hierarchy.at.mountpoint)?, hierarchy, steps)?;
             }
         }
     }
     Ok(())
+}
+
+/// Appends the steps that show `hierarchy`, `name=systemd`, alone: at the directory `systemd`, where an old
+/// systemd looks for it, wherever the host has it.
+pub(super) fn compile_v1(
+    request: &Request<'_>,
+    destination: &Path,
+    options: &Options,
+    hierarchy: &Hierarchy,
+    steps: &mut Vec<Step>,
+) -> Result<()> {
+    let mounts = Mounts { request, options };
+    steps.push(mounts.tmpfs(destination)?);
+    mounts.v1(destination, Path::new("systemd"), hierarchy, steps)
 }
 
 struct Mounts<'a> {
@@ -61,10 +75,15 @@ impl Mounts<'_> {
         Ok(self.mount(destination.to_owned(), what))
     }
 
-    /// One hierarchy at the directory that the host has for it, and links for its other names: the
+    /// One hierarchy at the directory `name`, that the host has for it, and links for its other names: the
     /// host's `cpu,cpuacct` is also found as `cpu` and as `cpuacct`.
-    fn v1(&self, destination: &Path, hierarchy: &Hierarchy, steps: &mut Vec<Step>) -> Result<()> {
-        let name = name_of(&hierarchy.at.mountpoint)?;
+    fn v1(
+        &self,
+        destination: &Path,
+        name: &Path,
+        hierarchy: &Hierarchy,
+        steps: &mut Vec<Step>,
+    ) -> Result<()> {
         let what = match self.request.cgroup_namespace {
             true => {
                 // A named hierarchy has no controllers, which the kernel wants to hear.

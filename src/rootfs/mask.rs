@@ -17,7 +17,7 @@ use super::build::Root;
 use super::devices::bind_file;
 use super::inroot::{self, Symlinks};
 use super::legacy;
-use super::plan::Plan;
+use super::plan::{Label, Plan};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Clone, Filesystem, attr};
 
@@ -153,14 +153,14 @@ impl Covers<'_> {
         let context = Filesystem::open(c"tmpfs")?;
         context.set_string(c"source", c"tmpfs")?;
         if let Some(label) = &self.plan.label {
-            context.set_string(c"context", label)?;
+            context.set_string(&label.option, &label.context)?;
         }
         context.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
     }
 
     fn mask_directory_here(&self, target: &OwnedFd) -> Result<()> {
         fchdir(target).call(|| "fchdir".into())?;
-        let label = self.plan.label.as_ref().map(|label| format!("context=\"{}\"", label.to_string_lossy()));
+        let label = self.plan.label.as_ref().map(Label::word);
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         nix::mount::mount(Some("tmpfs"), ".", Some("tmpfs"), flags, label.as_deref())
             .call(|| "mount(tmpfs, MS_RDONLY)".into())

@@ -55,6 +55,8 @@ pub struct Request<'a> {
     pub rootfs: &'a Path,
     /// Where the container's cgroups are; what a mount of type `cgroup` shows.
     pub cgroups: CgroupView,
+    /// The hierarchy `name=systemd` of cgroup v1, and the destination of the mount in whose place it is shown.
+    pub cgroup_v1: Option<(&'a Path, Hierarchy)>,
     /// The container has a user namespace that is not the caller's (new or joined).
     pub user_namespace: bool,
     /// The container has a new cgroup namespace.
@@ -64,6 +66,8 @@ pub struct Request<'a> {
     /// The container has a mount namespace of its own. Without one nothing but a chroot happens to
     /// `/`, and no propagation is ever changed.
     pub mount_namespace: bool,
+    /// Which mount option `linux.mountLabel` becomes: `context`, `fscontext`, `defcontext` or `rootcontext`.
+    pub label_option: &'static str,
     /// `--no-pivot`: MS_MOVE and chroot, for a root that pivot_root(2) refuses (initramfs).
     pub no_pivot: bool,
     /// Owner, in init's own user namespace, of what the runtime makes in the rootfs (0:0 unless root

@@ -55,7 +55,23 @@ pub struct Plan {
     /// `process.cwd`: made while the root can still be written to.
     pub(super) cwd: Option<PathBuf>,
     /// `linux.mountLabel`, for the masks.
-    pub(super) label: Option<CString>,
+    pub(super) label: Option<Label>,
+}
+
+/// `linux.mountLabel`: a mount option.
+#[derive(Clone, Debug)]
+pub(super) struct Label {
+    /// `context`, or one of its three like.
+    pub option: CString,
+    /// The SELinux context.
+    pub context: CString,
+}
+
+impl Label {
+    /// As mount(2) takes it. Quoted: a context may hold commas.
+    pub fn word(&self) -> Vec<u8> {
+        [self.option.to_bytes(), b"=\"", self.context.to_bytes(), b"\""].concat()
+    }
 }
 
 /// How the process gets into its root.
@@ -141,7 +157,7 @@ pub(super) struct Filesystem {
     /// `key=value` and `flag` words.
     pub data: Vec<CString>,
     /// SELinux context of its files.
-    pub label: Option<CString>,
+    pub label: Option<Label>,
     /// SELinux context of its root alone: a mqueue takes no other.
     pub label_of_root: Option<CString>,
     pub copy_up: bool,
@@ -182,7 +198,7 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
     let readonly_root =
         request.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true);
     let mounts_something = !mounts.is_empty() || !masked.is_empty() || !readonly.is_empty() || readonly_root;
-    let label = label(linux)?;
+    let label = label(request, linux)?;
     let mut steps = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
         compile(request, linux.unwrap_or(&default), mount, label.as_ref(), &mut steps, warnings)
@@ -254,7 +270,7 @@ fn compile(
     request: &Request<'_>,
     linux: &Linux,
     mount: &SpecMount,
-    label: Option<&CString>,
+    label: Option<&Label>,
     steps: &mut Vec<Step>,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
@@ -265,6 +281,11 @@ fn compile(
     let fstype = mount.typ().as_deref().unwrap_or_default();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default(), warnings)
         .with_context(|| format!("options of {}", destination.display()))?;
+    if let Some((at, hierarchy)) = &request.cgroup_v1
+        && absolute(at) == destination
+    {
+        return cgroup::compile_v1(request, &destination, &options, hierarchy, steps);
+    }
     let idmap = idmap::plan(mount, &options, linux)?;
     let clone = options.bind.or((fstype == "bind").then_some(Clone::One));
     let what = if let Some(clone) = clone {
@@ -328,7 +349,7 @@ fn filesystem(
     fstype: &str,
     destination: &Path,
     options: &Options,
-    label: Option<&CString>,
+    label: Option<&Label>,
 ) -> Result<Filesystem> {
     if fstype.is_empty() {
         return Err(Error::invalid("type: missing, and the options do not say bind or rbind"));
@@ -353,7 +374,7 @@ fn filesystem(
         data: words.collect::<Result<_>>()?,
         // Kernels refuse a context for the filesystems that label their files themselves.
         label: label.filter(|_| !matches!(fstype, "proc" | "sysfs" | "mqueue")).cloned(),
-        label_of_root: label.filter(|_| fstype == "mqueue").cloned(),
+        label_of_root: label.filter(|_| fstype == "mqueue").map(|label| label.context.clone()),
         copy_up: options.copy_up,
         readonly_later,
         // Devices are made in /dev by its name afterwards, so it must be what it is called.
@@ -410,9 +431,15 @@ fn covers_dev(step: &Step) -> bool {
         if mount.destination == Path::new("/dev") && matches!(mount.what, What::Bind(_)))
 }
 
-fn label(linux: Option<&Linux>) -> Result<Option<CString>> {
-    let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
-    label.map(|label| text("linux.mountLabel", label.as_bytes())).transpose()
+fn label(request: &Request<'_>, linux: Option<&Linux>) -> Result<Option<Label>> {
+    let context = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    let label = |context: &str| -> Result<Label> {
+        Ok(Label {
+            option: text("the option of linux.mountLabel", request.label_option.as_bytes())?,
+            context: text("linux.mountLabel", context.as_bytes())?,
+        })
+    };
+    context.map(label).transpose()
 }
 
 /// Absolute paths, as the container sees them.

@@ -15,6 +15,7 @@ mod compile;
 pub mod explain;
 pub mod interpret;
 pub mod profile;
+pub mod raw;
 mod rules;
 pub mod table;
 
@@ -26,6 +27,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag as Flag};
 use crate::error::{Call as _, Error, Result};
 use crate::sys::seccomp::{self as sys, Instruction};
 use profile::{Action, Profile};
+use table::Syscall;
 
 /// The flags of a profile that are understood, and their bits.
 pub const FLAGS: [(Flag, u64); 4] = [
@@ -44,12 +46,18 @@ pub fn supported_flags() -> Vec<Flag> {
     FLAGS.into_iter().filter(|(_, bits)| sys::knows_flags(*bits)).map(|(flag, _)| flag).collect()
 }
 
-/// A profile that can be had on this machine.
+/// A profile, or a program that somebody else has made, that can be had on this machine.
 #[derive(Debug)]
 pub struct Checked {
-    profile: Profile,
+    source: Source,
     /// SECCOMP_FILTER_FLAG_*, all known to this kernel.
     flags: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Profile(Profile),
+    Raw(Vec<Instruction>),
 }
 
 /// A finished filter.
@@ -72,7 +80,7 @@ pub fn check(profile: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Optio
     }
     require_actions(&checked)?;
     let flags = flags(profile, checked.notifies(), warnings)?;
-    Ok(Some(Checked { profile: checked, flags }))
+    Ok(Some(Checked { source: Source::Profile(checked), flags }))
 }
 
 /// [`check`] and [`Checked::compile`] in one.
@@ -86,9 +94,18 @@ impl Checked {
         self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
     }
 
+    /// Whether it is no profile but a program: [`raw::check`].
+    pub fn is_raw(&self) -> bool {
+        matches!(self.source, Source::Raw(_))
+    }
+
     /// Makes the program. An error is of kind `Invalid`: it takes more than the kernel's 4096 instructions.
     pub fn compile(&self) -> Result<Program> {
-        Ok(Program { instructions: self.profile.compile()?, flags: self.flags })
+        let instructions = match &self.source {
+            Source::Profile(profile) => profile.compile()?,
+            Source::Raw(instructions) => instructions.clone(),
+        };
+        Ok(Program { instructions, flags: self.flags })
     }
 }
 
@@ -120,15 +137,7 @@ impl Program {
     /// What [`to_bytes`](Self::to_bytes) gave; `None` for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (flags, rest) = bytes.split_first_chunk()?;
-        let (instructions, []) = rest.as_chunks::<{ size_of::<Instruction>() }>() else { return None };
-        let instruction = |&[code_0, code_1, jt, jf, k_0, k_1, k_2, k_3]: &[u8; 8]| Instruction {
-            code: u16::from_ne_bytes([code_0, code_1]),
-            jt,
-            jf,
-            k: u32::from_ne_bytes([k_0, k_1, k_2, k_3]),
-        };
-        let instructions: Vec<_> = instructions.iter().map(instruction).collect();
-        (!instructions.is_empty()).then(|| Self { instructions, flags: u64::from_ne_bytes(*flags) })
+        Some(Self { instructions: instructions(rest)?, flags: u64::from_ne_bytes(*flags) })
     }
 
     /// Attaches the filter to the calling process for good; `Some` is the close-on-exec listener of a
@@ -148,6 +157,34 @@ impl Program {
                 .call(|| format!("seccomp(SET_MODE_FILTER, {:#x}, {} instructions)", self.flags, self.len())),
         }
     }
+}
+
+/// Instructions as the kernel has them in memory; `None` for none, or a part of one.
+fn instructions(bytes: &[u8]) -> Option<Vec<Instruction>> {
+    let (instructions, []) = bytes.as_chunks::<{ size_of::<Instruction>() }>() else { return None };
+    let instruction = |&[code_0, code_1, jt, jf, k_0, k_1, k_2, k_3]: &[u8; 8]| Instruction {
+        code: u16::from_ne_bytes([code_0, code_1]),
+        jt,
+        jf,
+        k: u32::from_ne_bytes([k_0, k_1, k_2, k_3]),
+    };
+    (!instructions.is_empty()).then(|| instructions.iter().map(instruction).collect())
+}
+
+/// Refuses a profile with a system call that no architecture has, which [`check`] skips with a warning.
+///
+/// # Errors
+/// The first of them, by its JSON path.
+pub fn require_known_calls(profile: &LinuxSeccomp) -> Result<()> {
+    for (index, rule) in profile.syscalls().iter().flatten().enumerate() {
+        let unknown =
+            rule.names().iter().enumerate().find(|(_, name)| Syscall::named_after(None, name).is_none());
+        if let Some((at, name)) = unknown {
+            let path = format!("linux.seccomp.syscalls[{index}].names[{at}]");
+            return Err(Error::invalid(format!("{path}: unknown system call {name:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// The kernel takes an action that it does not know for KILL, so a profile that asks for one is

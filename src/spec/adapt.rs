@@ -6,6 +6,7 @@ use oci_spec::runtime::{Capability, Process, Spec};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::annotations;
 use super::document::{Document, reword};
 use super::finding::Rule;
 use super::validate::is_cpu_list;
@@ -175,12 +176,10 @@ fn clear_empty_members(spec: &mut Spec) {
 
 /// crun's annotation from before there was listenerPath. The field wins.
 fn name_seccomp_agent(spec: &mut Spec) {
-    let annotations = spec.annotations().as_ref();
-    let receiver = annotations.and_then(|all| all.get("run.oci.seccomp.receiver"));
-    let Some(receiver) = receiver.filter(|path| !path.is_empty()).cloned() else { return };
+    let Some(receiver) = annotations::seccomp_receiver(spec) else { return };
     let seccomp = spec.linux_mut().as_mut().and_then(|linux| linux.seccomp_mut().as_mut());
     if let Some(seccomp) = seccomp.filter(|seccomp| seccomp.listener_path().is_none()) {
-        seccomp.set_listener_path(Some(receiver.into()));
+        seccomp.set_listener_path(Some(receiver));
     }
 }
 

@@ -6,9 +6,9 @@ use oci_spec::runtime::{
     Hooks, IOPriorityClass, LinuxNamespaceType, LinuxSchedulerPolicy, LinuxSeccompAction, LinuxSyscall, Spec,
 };
 
-use super::ValidateOptions;
 use super::finding::{Finding, Problems, Rule};
 use super::validate::{Check, Config, mounts, run};
+use super::{ValidateOptions, annotations};
 
 /// Everything that is worth a word and no error.
 pub(super) fn advise(spec: &Spec, options: &ValidateOptions) -> Vec<Finding> {
@@ -225,7 +225,9 @@ fn contradiction(config: &Config, problems: &mut Problems) {
 fn listener(config: &Config, problems: &mut Problems) {
     let Some(seccomp) = config.linux().and_then(|linux| linux.seccomp().as_ref()) else { return };
     let notifies = |rule: &LinuxSyscall| rule.action() == LinuxSeccompAction::ScmpActNotify;
-    if seccomp.listener_path().is_some() && !seccomp.syscalls().iter().flatten().any(notifies) {
+    let is_replaced = annotations::of(config.spec, annotations::SECCOMP_BPF).is_some();
+    if seccomp.listener_path().is_some() && !is_replaced && !seccomp.syscalls().iter().flatten().any(notifies)
+    {
         problems.add("linux.seccomp.listenerPath", "is ignored: no rule has SCMP_ACT_NOTIFY");
     }
 }

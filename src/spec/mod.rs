@@ -5,6 +5,7 @@
 
 mod adapt;
 mod advice;
+pub mod annotations;
 #[cfg(test)]
 mod conformance;
 mod document;

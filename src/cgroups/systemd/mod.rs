@@ -13,10 +13,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::controllers;
-use super::create::{Cgroup, open_root};
+use super::create::{Cgroup, make_directory, open_below, open_root};
 use super::plan::{Driver, Plan};
 use super::record::{Directory, Record, Version};
 use super::write::write_at;
@@ -38,8 +39,8 @@ const NEWER: [&str; 4] = ["CollectMode", "CPUQuotaPeriodUSec", "AllowedCPUs", "A
 const MANAGED: [&str; 7] = ["cpu", "cpuacct", "memory", "blkio", "devices", "pids", "name=systemd"];
 
 /// Whether systemd makes this directory.
-pub(super) fn manages(directory: &Directory) -> bool {
-    directory.is_unified() || MANAGED.iter().any(|name| directory.has(name))
+pub(super) fn manages(version: Version, directory: &Directory) -> bool {
+    directory.is_unified() || (version == Version::V1 && MANAGED.iter().any(|name| directory.has(name)))
 }
 
 /// The part of a plan that systemd carries out.
@@ -48,6 +49,8 @@ pub(super) struct Scope {
     pub unit: Unit,
     pub id: String,
     pub properties: Vec<Property>,
+    /// The container's cgroup is not the scope's but this one below it, which we make.
+    pub subgroup: Option<PathBuf>,
 }
 
 /// A scope that systemd is making.
@@ -68,6 +71,22 @@ impl Plan {
                 scope.properties.retain(|(name, _)| *name != property.0);
                 scope.properties.push(property);
             }
+        }
+        Ok(())
+    }
+
+    /// Makes a cgroup below the scope the container's.
+    ///
+    /// # Errors
+    /// The host has cgroup v1, where that is of no use: systemd and the container have different hierarchies.
+    pub fn add_subgroup(&mut self, below: &Path) -> Result<()> {
+        if self.record.version == Version::V1 {
+            return Err(Error::unsupported("needs cgroup v2").remedy("leave it out, or make it empty"));
+        }
+        let Some(scope) = &mut self.scope else { return Ok(()) };
+        for directory in self.record.directories.iter_mut().filter(|directory| directory.is_unified()) {
+            directory.path.push(below);
+            scope.subgroup = Some(below.to_owned());
         }
         Ok(())
     }
@@ -150,8 +169,9 @@ impl Start<'_> {
     pub fn finish(mut self) -> Result<Cgroup> {
         self.await_job()?;
         let record = &self.plan.record;
-        for directory in record.directories.iter().filter(|directory| manages(directory)) {
+        for directory in record.directories.iter().filter(|directory| manages(record.version, directory)) {
             let path = directory.host_path();
+            self.enter_subgroup(directory)?;
             let fd = match directory.open()? {
                 Some(fd) => fd,
                 // v1: systemd was built or told (DefaultControllers) to leave this one alone.
@@ -178,9 +198,44 @@ impl Start<'_> {
             }
             self.plan.limit(directory, fd.as_fd(), &path)?;
         }
-        let mut cgroup = record.open()?;
+        let mut cgroup = self.made()?.open()?;
         cgroup.late.clone_from(&self.plan.late);
+        cgroup.delegated.clone_from(&self.plan.delegated);
         Ok(cgroup)
+    }
+
+    /// The plan's record without a hierarchy of v1 beside v2 in which an ordinary user could make nothing.
+    fn made(&self) -> Result<Record> {
+        let mut record = self.plan.record.clone();
+        if record.version == Version::V2 {
+            let mut made = Vec::with_capacity(record.directories.len());
+            for directory in record.directories {
+                if directory.is_unified() || directory.open()?.is_some() {
+                    made.push(directory);
+                }
+            }
+            record.directories = made;
+        }
+        Ok(record)
+    }
+
+    /// Moves init from its scope into the cgroup below that is to be the container's. First of all, because
+    /// a cgroup with processes cannot give controllers to its children.
+    fn enter_subgroup(&self, directory: &Directory) -> Result<()> {
+        let below = self.plan.scope.as_ref().and_then(|scope| scope.subgroup.as_deref());
+        let Some(below) = below.filter(|_| directory.is_unified()) else { return Ok(()) };
+        let root = open_root(&directory.mountpoint)?;
+        let mut levels: Vec<&Path> = directory.path.ancestors().take(below.components().count()).collect();
+        levels.reverse();
+        for level in levels {
+            make_directory(root.as_fd(), level)?;
+        }
+        let fd = open_below(root.as_fd(), &directory.path)?;
+        let pid = self.pid.to_string();
+        write_at(fd.as_fd(), "cgroup.procs", &pid).map_err(|(call, errno)| {
+            let file = directory.host_path().join("cgroup.procs");
+            Error::syscall(format!("{call}({file:?}, {pid:?})"), errno)
+        })
     }
 }
 
@@ -300,5 +355,81 @@ fn reset_failed(bus: &mut Bus, unit: &str) -> Result<()> {
         Ok(_) => Ok(()),
         Err(refusal) if refusal.name.ends_with(".NoSuchUnit") => Ok(()),
         Err(refusal) => Err(refused("ResetFailedUnit", &refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::{Child, Command};
+
+    use oci_spec::runtime::Linux;
+
+    use super::super::layout::Layout;
+    use super::*;
+
+    /// A scope as systemd leaves it, with a process in it; both gone with the test.
+    struct Made {
+        scope: PathBuf,
+        child: Child,
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            for below in ["in/side/payload", "in/side", "in", ""] {
+                fs::remove_dir(self.scope.join(below)).unwrap();
+            }
+            fs::remove_dir(self.scope.parent().unwrap()).unwrap();
+        }
+    }
+
+    /// What is done once systemd has made the scope needs no systemd, but the kernel's cgroup2.
+    #[test]
+    fn init_goes_on_from_the_scope_into_its_subgroup() {
+        let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .into_iter()
+            .find(|mountpoint| Path::new(mountpoint).join("cgroup.subtree_control").exists());
+        let Some(mountpoint) = unified.filter(|_| nix::unistd::geteuid().is_root()) else {
+            eprintln!("skipped: needs root and a cgroup2 mount");
+            return;
+        };
+        let linux: Linux = serde_json::from_str(r#"{"cgroupsPath":"berthtestsub.slice:p:n"}"#).unwrap();
+        let layout = Layout::of_v2(mountpoint);
+        let mut plan =
+            super::super::plan(Some(&linux), "n", &layout, Driver::Systemd, &mut Vec::new()).unwrap();
+        plan.add_subgroup(Path::new("in/side")).unwrap();
+        plan.delegate(Path::new("payload"), Some(7)).unwrap();
+
+        let scope = Path::new(mountpoint).join("berthtestsub.slice/p-n.scope");
+        fs::create_dir_all(&scope).unwrap();
+        let made = Made { scope, child: Command::new("sleep").arg("600").spawn().unwrap() };
+        let pid = made.child.id();
+        fs::write(made.scope.join("cgroup.procs"), pid.to_string()).unwrap();
+        // As after a systemd that went away: it is looked for in the scope, and found there.
+        let cgroup = Start { plan: &plan, job: None, pid }.finish().unwrap();
+
+        let place = || fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(
+            place().lines().any(|line| line == "0::/berthtestsub.slice/p-n.scope/in/side"),
+            "{}",
+            place()
+        );
+        assert_eq!(cgroup.record().unified().unwrap().host_path(), made.scope.join("in/side"));
+        let filters = crate::sys::bpf::device_filters(cgroup.clone_into().unwrap()).unwrap();
+        assert_eq!(filters.len(), 1, "limits are those of the subgroup");
+
+        assert!(cgroup.is_sealed_later());
+        cgroup.seal(nix::unistd::Pid::from_raw(pid.try_into().unwrap())).unwrap();
+        assert!(place().lines().any(|line| line.ends_with("/p-n.scope/in/side/payload")), "{}", place());
+        let owner = |file: &str| {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(made.scope.join("in/side").join(file)).unwrap().uid()
+        };
+        assert_eq!((owner("payload"), owner("payload/cgroup.procs"), owner("cgroup.procs")), (7, 7, 0));
+        let controllers = |file: &str| fs::read_to_string(made.scope.join("in/side").join(file)).unwrap();
+        assert_eq!(controllers("cgroup.controllers"), controllers("cgroup.subtree_control"));
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxResources, Spec};
 
-use super::super::plan::cgroup_view;
+use super::super::plan::{annotate, cgroup_view, seccomp_filter};
 use crate::cgroups::{self, Driver, Layout};
 use crate::error::{Error, Result};
 use crate::namespaces::{self, Kind};
-use crate::spec::{Finding, Rule};
-use crate::{resctrl, rootfs, seccomp, security};
+use crate::spec::{Finding, Rule, annotations};
+use crate::{resctrl, rootfs, security};
 
 /// Names the container, of which no id is known.
 const ID: &str = "berth-check";
@@ -21,6 +21,8 @@ static CGROUPS_PATH: Rule = Rule::error("cgroups-path", "config-linux.md#cgroups
 static RESOURCES: Rule = Rule::error("resources", "config-linux.md#control-groups", "");
 static RESOURCE_UNUSED: Rule =
     Rule::warning("resource-unused", "config-linux.md#control-groups", "leave it out");
+static ANNOTATION: Rule = Rule::error("annotation-plan", "config.md#annotations", "see docs/annotations.md");
+static ANNOTATION_UNUSED: Rule = Rule::warning("annotation-unused", "config.md#annotations", "leave it out");
 static SECCOMP: Rule = Rule::error("seccomp-filter", "config-linux.md#seccomp", "");
 static SECCOMP_UNUSED: Rule = Rule::warning("seccomp-unused", "config-linux.md#seccomp", "");
 static INTEL_RDT: Rule = Rule::error("resctrl", "config-linux.md#intelrdt", "");
@@ -39,12 +41,14 @@ static NAMESPACE: Rule = Rule::error("namespace-join", "config-linux.md#namespac
 
 /// Every rule of this file.
 #[cfg(test)]
-pub(super) static RULES: [&Rule; 14] = [
+pub(super) static RULES: [&Rule; 16] = [
     &MOUNT,
     &MOUNT_UNUSED,
     &CGROUPS_PATH,
     &RESOURCES,
     &RESOURCE_UNUSED,
+    &ANNOTATION,
+    &ANNOTATION_UNUSED,
     &SECCOMP,
     &SECCOMP_UNUSED,
     &INTEL_RDT,
@@ -83,15 +87,15 @@ pub(super) fn rehearse(
     join(spec, &namespaces, findings);
     let security = process(spec, findings)?;
     let layout = Layout::detect()?;
-    let cgroup = limits(spec, &layout, driver, findings);
-    mounts(spec, bundle, &namespaces, cgroup.as_ref(), &layout, findings);
-    if let Some(profile) = linux.seccomp() {
-        let mut warnings = Vec::new();
-        let compiled = seccomp::compile(profile, &mut warnings);
-        let path = "linux.seccomp";
-        findings.extend(compiled.err().map(|error| refused(&SECCOMP, path, &error)));
-        findings.extend(warnings.iter().map(|warning| told(&SECCOMP_UNUSED, path, warning)));
-    }
+    let mut cgroup = limits(spec, &layout, driver, findings);
+    let systemd_v1 = annotated(cgroup.as_mut(), spec, &layout, &namespaces, findings);
+    mounts(spec, bundle, &namespaces, cgroup.as_ref(), systemd_v1, &layout, findings);
+    let mut warnings = Vec::new();
+    let filter = seccomp_filter(spec, &mut warnings);
+    let compiled = filter.and_then(|filter| filter.map(|checked| checked.compile()).transpose());
+    let path = "linux.seccomp";
+    findings.extend(compiled.err().map(|error| refused(&SECCOMP, path, &error)));
+    findings.extend(warnings.iter().map(|warning| told(&SECCOMP_UNUSED, path, warning)));
     if let Some(rdt) = linux.intel_rdt()
         && let Err(error) = resctrl::plan(rdt, ID).find()
     {
@@ -187,6 +191,20 @@ fn limits(
     plan
 }
 
+/// What annotations ask of the cgroup; the hierarchy of cgroup v1 that is to be shown.
+fn annotated(
+    cgroup: Option<&mut cgroups::Plan>,
+    spec: &Spec,
+    layout: &Layout,
+    namespaces: &namespaces::Plan,
+    findings: &mut Vec<Finding>,
+) -> Option<rootfs::Hierarchy> {
+    let mut warnings = Vec::new();
+    let annotated = annotate(cgroup?, spec, layout, namespaces, &mut warnings);
+    findings.extend(warnings.iter().map(|warning| told(&ANNOTATION_UNUSED, "annotations", warning)));
+    annotated.map_err(|error| findings.push(refused(&ANNOTATION, "annotations", &error))).ok().flatten()
+}
+
 /// Each member of `resources` alone, with its name.
 fn apart(resources: &LinuxResources) -> Vec<(&'static str, LinuxResources)> {
     macro_rules! alone {
@@ -207,6 +225,7 @@ fn mounts(
     bundle: &Path,
     namespaces: &namespaces::Plan,
     cgroup: Option<&cgroups::Plan>,
+    systemd_v1: Option<rootfs::Hierarchy>,
     layout: &Layout,
     findings: &mut Vec<Finding>,
 ) {
@@ -215,10 +234,12 @@ fn mounts(
         bundle,
         rootfs: bundle,
         cgroups: cgroup.map(|plan| cgroup_view(&plan.record(), layout)).unwrap_or_default(),
+        cgroup_v1: annotations::cgroup_v1(spec).zip(systemd_v1),
         user_namespace: namespaces.has(Kind::User),
         cgroup_namespace: namespaces.creates(Kind::Cgroup),
         network_namespace: namespaces.creates(Kind::Network),
         mount_namespace: true,
+        label_option: annotations::ContextType::of(spec).name(),
         no_pivot: false,
         uid_gid_of_root: (0, 0),
     };
@@ -246,7 +267,7 @@ fn refused(rule: &'static Rule, path: &str, error: &Error) -> Finding {
 /// Plans begin with the field that they mean: `linux.resources.cpu.shares: 1 is not …`.
 fn told(rule: &'static Rule, path: &str, message: &str) -> Finding {
     let (first, rest) = message.split_once(' ').unwrap_or((message, ""));
-    match first.starts_with("linux.") || first.starts_with("process.") {
+    match ["linux.", "process.", "annotations["].iter().any(|member| first.starts_with(member)) {
         true => Finding::new(rule, first.trim_end_matches(':'), rest),
         false => Finding::new(rule, path, message),
     }

@@ -17,6 +17,8 @@ fn planned(mounts: &str, masked: &str) -> Plan {
         cgroup_namespace: false,
         network_namespace: true,
         mount_namespace: true,
+        cgroup_v1: None,
+        label_option: "context",
         no_pivot: false,
         uid_gid_of_root: (0, 0),
     };

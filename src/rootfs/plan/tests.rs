@@ -27,6 +27,8 @@ fn request(spec: &Spec) -> Request<'_> {
         cgroup_namespace: false,
         network_namespace: true,
         mount_namespace: true,
+        cgroup_v1: None,
+        label_option: "context",
         no_pivot: false,
         uid_gid_of_root: (0, 0),
     }
@@ -234,6 +236,19 @@ fn a_label_goes_to_those_that_take_one() {
 }
 
 #[test]
+fn a_label_is_the_option_that_is_asked_for() {
+    let spec = spec(r#"{"destination":"/x","type":"tmpfs"}"#, r#""mountLabel":"a:b:c:s0:c1,c2""#);
+    for option in ["context", "rootcontext"] {
+        let request = Request { label_option: option, ..request(&spec) };
+        let plan = plan(&request, &mut Vec::new()).unwrap();
+        let What::Filesystem(tmpfs) = &only_mount(&plan).what else { panic!() };
+        let expected = format!(r#"{option}="a:b:c:s0:c1,c2""#);
+        assert_eq!(tmpfs.label.as_ref().unwrap().word(), expected.as_bytes());
+        assert_eq!(plan.label.unwrap().option.to_str().unwrap(), option);
+    }
+}
+
+#[test]
 fn sysfs_without_a_network_namespace_is_the_hosts() {
     let spec = spec(r#"{"destination":"/sys","type":"sysfs","options":["ro"]}"#, "");
     for (user_namespace, network_namespace, fallback) in
@@ -263,6 +278,48 @@ fn cgroup2_is_bound_or_mounted() {
         if fs.fstype.as_c_str() == c"cgroup2" && fs.fallback.is_some()));
 }
 
+/// What is mounted where, in words.
+fn story(plan: &Plan) -> Vec<String> {
+    let word = |step: &Step| match step {
+        Step::Symlink { path, target } => format!("{} -> {}", path.display(), target.display()),
+        Step::Mount(mount) => match &mount.what {
+            What::Bind(bind) => format!("{} = {}", mount.destination.display(), bind.source.display()),
+            What::Filesystem(fs) => {
+                let data: Vec<_> = fs.data.iter().map(|word| word.to_string_lossy()).collect();
+                let sealed = if fs.readonly_later { " sealed later" } else { "" };
+                let fstype = fs.fstype.to_string_lossy();
+                format!("{} {fstype} {}{sealed}", mount.destination.display(), data.join(","))
+            }
+        },
+    };
+    plan.steps.iter().map(word).collect()
+}
+
+#[test]
+fn one_hierarchy_of_cgroup1_takes_the_place_of_a_mount() {
+    let named = || Hierarchy { names: vec!["name=systemd".into()], at: place("/mnt/named", "/box") };
+    let bind =
+        r#"{"destination":"/sys/fs/cgroup/","type":"bind","source":"/sys/fs/cgroup","options":["rbind"]}"#;
+    for mount in [CGROUP, bind] {
+        let spec = spec(mount, "");
+        let sealed = if mount == CGROUP { " sealed later" } else { "" };
+        for (cgroup_namespace, shown) in [
+            (true, "/sys/fs/cgroup/systemd cgroup none,name=systemd"),
+            (false, "/sys/fs/cgroup/systemd = /mnt/named/box"),
+        ] {
+            let cgroup_v1 = Some((Path::new("/sys/fs/cgroup"), named()));
+            let plan = plan(&Request { cgroup_namespace, cgroup_v1, ..request(&spec) }, &mut Vec::new());
+            let tmpfs = format!("/sys/fs/cgroup tmpfs mode=755{sealed}");
+            assert_eq!(story(&plan.unwrap()), [&tmpfs, shown]);
+        }
+    }
+    // Elsewhere nothing changes.
+    let spec = spec(CGROUP, "");
+    let cgroup_v1 = Some((Path::new("/cgroup"), named()));
+    let plan = plan(&Request { cgroup_v1, ..request(&spec) }, &mut Vec::new()).unwrap();
+    assert_eq!(story(&plan), ["/sys/fs/cgroup = /sys/fs/cgroup/box/1"]);
+}
+
 #[test]
 fn cgroup1_is_a_directory_of_hierarchies() {
     let hierarchy = |names: &[&str], directory: &str| Hierarchy {
@@ -279,27 +336,8 @@ fn cgroup1_is_a_directory_of_hierarchies() {
         ]),
         ..request(&spec)
     };
-    let story = |plan: Plan| -> Vec<String> {
-        plan.steps
-            .iter()
-            .map(|step| match step {
-                Step::Symlink { path, target } => format!("{} -> {}", path.display(), target.display()),
-                Step::Mount(mount) => match &mount.what {
-                    What::Bind(bind) => {
-                        format!("{} = {}", mount.destination.display(), bind.source.display())
-                    }
-                    What::Filesystem(fs) => {
-                        let data: Vec<_> = fs.data.iter().map(|word| word.to_string_lossy()).collect();
-                        let sealed = if fs.readonly_later { " sealed later" } else { "" };
-                        let fstype = fs.fstype.to_string_lossy();
-                        format!("{} {fstype} {}{sealed}", mount.destination.display(), data.join(","))
-                    }
-                },
-            })
-            .collect()
-    };
     assert_eq!(
-        story(plan(&request(false), &mut Vec::new()).unwrap()),
+        story(&plan(&request(false), &mut Vec::new()).unwrap()),
         [
             "/sys/fs/cgroup tmpfs mode=755 sealed later",
             "/sys/fs/cgroup/cpu,cpuacct = /sys/fs/cgroup/cpu,cpuacct/box",
@@ -310,7 +348,7 @@ fn cgroup1_is_a_directory_of_hierarchies() {
         ]
     );
     assert_eq!(
-        story(plan(&request(true), &mut Vec::new()).unwrap()),
+        story(&plan(&request(true), &mut Vec::new()).unwrap()),
         [
             "/sys/fs/cgroup tmpfs mode=755 sealed later",
             "/sys/fs/cgroup/cpu,cpuacct cgroup cpu,cpuacct",

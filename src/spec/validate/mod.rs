@@ -4,6 +4,7 @@
 //! A check looks at the document alone. Rules that depend on the host (does this namespace exist, has
 //! this cgroup a controller) belong to those who use the value.
 
+mod annotations;
 mod linux;
 pub(super) mod mounts;
 mod namespaces;
@@ -86,7 +87,11 @@ pub(super) static CHECKS: &[(Rule, Check)] = {
         (R::error("hostname", "config.md#hostname", ADD_UTS_NAMESPACE), n::hostname),
         (R::error("domainname", "config.md#domainname", ADD_UTS_NAMESPACE), n::domainname),
         (R::error("hooks", "config.md#posix-platform-hooks", ""), hooks),
-        (R::error("annotations", "config.md#annotations", ""), annotations),
+        (R::error("annotations", "config.md#annotations", ""), annotations::keys),
+        (
+            R::error("annotation-value", "config.md#annotations", "see docs/annotations.md"),
+            annotations::values,
+        ),
         (R::error("namespaces", "config-linux.md#namespaces", "list each type once"), n::unique),
         (R::error("namespace-path", "config-linux.md#namespaces", "start it with /"), n::paths),
         (R::error("rootless", "config-linux.md#namespaces", "see berth spec --rootless"), n::rootless),
@@ -215,11 +220,5 @@ fn hooks(config: &Config, problems: &mut Problems) {
                 problems.add(format!("{path}.timeout"), format!("must be greater than zero, not {timeout}"));
             }
         }
-    }
-}
-
-fn annotations(config: &Config, problems: &mut Problems) {
-    if config.spec.annotations().as_ref().is_some_and(|annotations| annotations.contains_key("")) {
-        problems.add("annotations", "a key must not be empty");
     }
 }

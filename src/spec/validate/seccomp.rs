@@ -3,6 +3,7 @@
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
 use super::{Config, Problems};
+use crate::spec::annotations;
 
 /// Highest errno that a filter can return (seccomp(2), SECCOMP_RET_ERRNO: the kernel's MAX_ERRNO).
 const MAX_ERRNO: u32 = 4095;
@@ -24,6 +25,8 @@ pub(super) fn default_action(config: &Config, problems: &mut Problems) {
 pub(super) fn listener(config: &Config, problems: &mut Problems) {
     let Some(seccomp) = seccomp(config) else { return };
     match seccomp.listener_path() {
+        // The annotation's own rule speaks of it.
+        Some(path) if annotations::seccomp_receiver(config.spec).as_ref() == Some(path) => {}
         Some(path) => problems.need_absolute("linux.seccomp.listenerPath", path),
         None => {
             if syscalls_of(seccomp).iter().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify) {

@@ -19,7 +19,7 @@ tests! {
     counting_process, leave_running, paused_container, tcp_listener, established_connection, configuration_by_annotation,
     terminal, terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors, null_device_becomes_what_it_was,
     network_namespace_by_path, hooks, what_protects_the_host_is_there_again, limits_are_there_again,
-    volumes_with_mounts_below, containerds_command_lines, podmans_probes, lazy_pages, paths_of_the_caller,
+    containerds_command_lines, podmans_probes, lazy_pages, paths_of_the_caller,
     closed_connection, connection_in_flight, socket_with_a_peer_outside, locked_file, unlinked_program,
     modes_of_cgroups, image_that_is_used_up, page_server_is_called, orphans_come_to_restore_unless_told,
     session_keyring, security_profile,
@@ -437,30 +437,6 @@ fn limits_are_there_again() {
     assert_eq!(limit(&case), "77");
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", case.container.pid())).expect("cgroup");
     assert!(cgroups.contains("-restored"), "{cgroups}");
-}
-
-fn volumes_with_mounts_below() {
-    let bundle = Bundle::new().steps(&["count:/vol/count"]);
-    let host = directory().join("tree");
-    fs::create_dir_all(host.join("below")).expect("tree");
-    nix::mount::mount(
-        Some("none"),
-        &host.join("below"),
-        Some("tmpfs"),
-        nix::mount::MsFlags::empty(),
-        None::<&str>,
-    )
-    .expect("tmpfs");
-    fs::write(host.join("below/file"), "of the host").expect("file");
-    let mut case = Case::new(bundle.bind(&host, "/tree", &["rbind", "ro"]));
-    case.up();
-    case.checkpoint(&[]).ok();
-    case.restore(&[]).ok();
-    let read =
-        case.container.verb("exec", &[], &["/bin/payload", "read:/tree/below/file", "report"]).done().ok();
-    assert_eq!(Report::parse(&read.stdout()).probe("read:/tree/below/file"), "of the host");
-    case.container.finish();
-    nix::mount::umount(&host.join("below")).expect("umount");
 }
 
 /// As containerd's shim calls it through go-runc.

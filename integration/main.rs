@@ -10,6 +10,7 @@ mod cgroups;
 mod check;
 mod checkpoint;
 mod checkpoint_errors;
+mod checkpoint_mounts;
 mod cli;
 mod console;
 mod devices;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         ("replay", replay::TESTS),
         ("checkpoint", checkpoint::TESTS),
         ("checkpoint_errors", checkpoint_errors::TESTS),
+        ("checkpoint_mounts", checkpoint_mounts::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
         ("transcript", transcript::TESTS),

@@ -14,6 +14,7 @@ use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys::{mountinfo, procfs};
 
 pub use change::{Change, check_host};
 
@@ -195,18 +196,14 @@ fn explain(error: Error, root: &Path) -> Error {
 
 /// Where the file system is, if it is mounted.
 fn root() -> Result<Option<PathBuf>> {
-    let table = std::fs::read_to_string(MOUNTS).call(|| format!("read({MOUNTS})"))?;
+    let table = procfs::read(MOUNTS).call(|| format!("read({MOUNTS})"))?;
     Ok(mounted_at(&table))
 }
 
-/// The last resctrl in a mountinfo (proc_pid_mountinfo(5)).
-fn mounted_at(table: &str) -> Option<PathBuf> {
-    let mountpoint = |line: &str| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let is_resctrl = filesystem.split(' ').next() == Some("resctrl");
-        is_resctrl.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
-    };
-    table.lines().rev().find_map(mountpoint)
+/// The last resctrl in a mountinfo.
+fn mounted_at(table: &[u8]) -> Option<PathBuf> {
+    let mut mounts = mountinfo::mounts(table).rev();
+    mounts.find(|mount| mount.fstype == b"resctrl").map(|mount| mount.point.into_owned())
 }
 
 /// `L3:0=7f;1=1f` as what each domain of each resource has: ("L3", "0") → "7f". Spaces and leading zeros
@@ -339,9 +336,10 @@ mod tests {
 
     #[test]
     fn the_mount_is_found() {
-        let table = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+        let table = b"29 23 0:25 / /mnt/\xff rw - tmpfs tmpfs rw\n\
+                     30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
                      41 23 0:38 / /sys/fs/resctrl rw,relatime shared:4 - resctrl resctrl rw\n";
         assert_eq!(mounted_at(table), Some("/sys/fs/resctrl".into()));
-        assert_eq!(mounted_at("30 23 0:26 / /resctrl rw - tmpfs resctrl rw\n"), None);
+        assert_eq!(mounted_at(b"30 23 0:26 / /resctrl rw - tmpfs resctrl rw\n"), None);
     }
 }

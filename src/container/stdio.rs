@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys::mountinfo;
 
 /// The file in the image's directory.
 const FILE: &str = "descriptors.json";
@@ -27,8 +28,8 @@ impl Descriptors {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn of(init: i32, pids: &[i32], mountinfo: &str) -> Result<Self> {
-        let mounts: BTreeSet<&str> = mountinfo.lines().filter_map(|line| line.split(' ').next()).collect();
+    pub fn of(init: i32, pids: &[i32], mountinfo: &[u8]) -> Result<Self> {
+        let mounts: BTreeSet<&[u8]> = mountinfo::mounts(mountinfo).map(|mount| mount.id).collect();
         let mut names = vec![String::new(); 3];
         let mut end = 3;
         for open in open_files(init)? {
@@ -37,7 +38,7 @@ impl Descriptors {
             };
             let name = match () {
                 () if open.is_pipe() && !has_other_end(&open, pids)? => Some(open.link.clone()),
-                () if !open.is_nameless() && !mounts.contains(open.mount.as_str()) => {
+                () if !open.is_nameless() && !mounts.contains(open.mount.as_bytes()) => {
                     open.external_file(init)?
                 }
                 () => None,
@@ -182,7 +183,7 @@ mod tests {
     fn tells_what_leads_out_from_what_does_not() {
         let (reader, writer) = std::io::pipe().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let own = fs::read("/proc/self/mountinfo").unwrap();
         let link = fs::read_link(format!("/proc/self/fd/{}", reader.as_raw_fd())).unwrap();
         let link = link.to_str().unwrap().to_owned();
         // Both ends in the container: its own business.
@@ -198,7 +199,7 @@ mod tests {
     fn names_files_of_mounts_that_the_container_lacks() {
         let file = fs::File::open("/dev/null").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let descriptors = Descriptors::of(me, &[me], "").unwrap();
+        let descriptors = Descriptors::of(me, &[me], b"").unwrap();
         let names = descriptors.external_files();
         let inode = file.metadata().unwrap().ino();
         assert!(names.iter().any(|name| name.ends_with(&format!(":{inode:x}]"))), "{names:?}");

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Call, Code, Context, Error, Result};
-use crate::sys::mountinfo;
+use crate::sys::{mountinfo, procfs};
 
 /// The file in the image's directory.
 const FILE: &str = "descriptors.json";
@@ -134,25 +134,35 @@ impl Open {
 /// The open files of a process, by number; none when it has ended.
 fn open_files(pid: i32) -> Result<Vec<Open>> {
     let directory = format!("/proc/{pid}/fd");
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error).call(|| format!("opendir({directory})")),
+    let Some(entries) = unless_closed(fs::read_dir(&directory)).call(|| format!("opendir({directory})"))?
+    else {
+        return Ok(Vec::new());
     };
     let mut open = Vec::new();
     for entry in entries {
         let name = entry.call(|| format!("readdir({directory})"))?.file_name();
         let Some(number) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
-        let link = fs::read_link(format!("{directory}/{number}"));
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"));
-        // Closed since.
-        let (Ok(link), Ok(info)) = (link, info) else { continue };
-        open.push(parse(number, link.to_string_lossy().into_owned(), &info));
+        let path = format!("{directory}/{number}");
+        let Some(link) = unless_closed(fs::read_link(&path)).call(|| format!("readlink({path})"))? else {
+            continue;
+        };
+        let path = format!("/proc/{pid}/fdinfo/{number}");
+        let Some(info) = unless_closed(procfs::read(&path)).call(|| format!("read({path})"))? else {
+            continue;
+        };
+        // The name of a file says no more than that it has one, so it need not be UTF-8.
+        open.push(parse(number, link.to_string_lossy().into_owned(), &String::from_utf8_lossy(&info)));
     }
     open.sort_by_key(|open| open.number);
     Ok(open)
+}
+
+/// None for a descriptor, or a process, that is gone since.
+fn unless_closed<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 fn parse(number: RawFd, link: String, info: &str) -> Open {

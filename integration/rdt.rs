@@ -7,8 +7,9 @@ use crate::{require, tests};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 tests! {
     class_of_its_own, named_class_is_made, bandwidth_replaces_the_one_in_the_caches_schema, existing_class_with_these_shares,
@@ -202,14 +203,21 @@ fn class_with_a_zombie_is_removed() {
     let root = resctrl();
     let container = with_rdt(json!({ "closID": "silver", "schemata": ["L3:0=f"] }));
     create(&container);
-    let mut zombie = Command::new("/bin/true").spawn().expect("a process");
-    let stat = format!("/proc/{}/stat", zombie.id());
-    let ended = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
-    assert!(program::await_condition(ended), "it goes on");
-    fs::write(root.join("silver/tasks"), zombie.id().to_string()).expect("tasks");
+    // sleep(1) waits for nobody.
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "true & echo $!; exec sleep 1000"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut parent = shell.spawn().expect("a process");
+    let mut zombie = String::new();
+    let mut stdout = BufReader::new(parent.stdout.take().expect("stdout"));
+    stdout.read_line(&mut zombie).expect("a pid");
+    let stat = format!("/proc/{}/stat", zombie.trim());
+    let has_ended = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+    assert!(program::await_condition(has_ended), "it goes on");
+    fs::write(root.join("silver/tasks"), &zombie).expect("tasks");
     container.finish();
+    assert!(has_ended(), "somebody has waited for it");
+    parent.kill().and_then(|()| parent.wait()).expect("the end");
     assert!(!root.join("silver").exists());
-    zombie.wait().expect("its end");
 }
 
 fn without_resctrl_is_refused() {

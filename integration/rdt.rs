@@ -203,9 +203,9 @@ fn class_with_a_zombie_is_removed() {
     let root = resctrl();
     let container = with_rdt(json!({ "closID": "silver", "schemata": ["L3:0=f"] }));
     create(&container);
-    // sleep(1) waits for nobody.
+    // sleep(1) waits for nobody, as a shell would; it is there before its child ends.
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "true & echo $!; exec sleep 1000"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    shell.args(["-c", "sleep 1 & echo $!; exec sleep 1000"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut parent = shell.spawn().expect("a process");
     let mut zombie = String::new();
     let mut stdout = BufReader::new(parent.stdout.take().expect("stdout"));

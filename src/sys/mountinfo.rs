@@ -21,6 +21,8 @@ pub struct Mount<'a> {
     pub point: Cow<'a, Path>,
     /// `ext4`, `fuse.sshfs`.
     pub fstype: &'a [u8],
+    /// Of the file system, `rw,cpu,cpuacct`.
+    pub options: &'a [u8],
 }
 
 impl<'a> Mount<'a> {
@@ -30,7 +32,8 @@ impl<'a> Mount<'a> {
         let (root, point) = (path(fields.next()?), path(fields.next()?));
         // Options, then as many optional fields as there are.
         fields.find(|field| field == b"-")?;
-        Some(Self { id, device, root, point, fstype: fields.next()? })
+        let (fstype, _source, options) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Self { id, device, root, point, fstype, options })
     }
 }
 
@@ -72,7 +75,7 @@ mod tests {
             (&b"22"[..], &b"0:21"[..], &b"ext4"[..])
         );
         assert_eq!((&*mounts[1].root, &*mounts[1].point), (Path::new("/sub"), Path::new("/c")));
-        assert_eq!(mounts[1].fstype, b"fuse.x");
+        assert_eq!((mounts[1].fstype, mounts[1].options), (&b"fuse.x"[..], &b"rw"[..]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! (`criu swrk`), without a word about containers.
 //!
 //! A request is plain data ([`Options`]) until [`Service::serve`] encodes it; the encoding is all that
-//! berth needs of protocol buffers ([`wire`]).
+//! berth needs of protocol buffers ([`wire`]). Of an image it reads one table, that of the mounts ([`mount_points`]).
 
 mod image;
 mod log;

@@ -116,7 +116,7 @@ complete -c berth -n "__fish_berth_using_subcommand resume" -s h -l help -d 'Pri
 complete -c berth -n "__fish_berth_using_subcommand ps" -s f -l format -d 'How to print' -r -f -a "table\t'For people'
 json\t'An array, for programs'"
 complete -c berth -n "__fish_berth_using_subcommand ps" -s h -l help -d 'Print help'
-complete -c berth -n "__fish_berth_using_subcommand update" -s r -l resources -d 'File with a linux.resources object, or - for stdin; the other flags are then ignored' -r -F
+complete -c berth -n "__fish_berth_using_subcommand update" -s r -l resources -d 'File with a linux.resources object, or - for stdin; all flags but the schemas are then ignored' -r -F
 complete -c berth -n "__fish_berth_using_subcommand update" -l blkio-weight -d 'Weight of block IO, 10 to 1000' -r
 complete -c berth -n "__fish_berth_using_subcommand update" -l cpu-period -d 'Period of the CPU quota in microseconds, 0 for the default' -r
 complete -c berth -n "__fish_berth_using_subcommand update" -l cpu-quota -d 'CPU time per period in microseconds' -r
@@ -133,8 +133,8 @@ complete -c berth -n "__fish_berth_using_subcommand update" -l memory-swap -d 'M
 complete -c berth -n "__fish_berth_using_subcommand update" -l kernel-memory -d 'Obsolete kernel memory limit' -r
 complete -c berth -n "__fish_berth_using_subcommand update" -l kernel-memory-tcp -d 'Obsolete kernel memory limit of TCP buffers' -r
 complete -c berth -n "__fish_berth_using_subcommand update" -l pids-limit -d 'Number of processes' -r
-complete -c berth -n "__fish_berth_using_subcommand update" -l l3-cache-schema -d 'Intel RDT: L3 cache schema' -r
-complete -c berth -n "__fish_berth_using_subcommand update" -l mem-bw-schema -d 'Intel RDT: memory bandwidth schema' -r
+complete -c berth -n "__fish_berth_using_subcommand update" -l l3-cache-schema -d 'Shares of the L3 cache, like L3:0=7f0;1=1f, for the container\'s own class of linux.intelRdt' -r
+complete -c berth -n "__fish_berth_using_subcommand update" -l mem-bw-schema -d 'Shares of the memory bandwidth, like MB:0=20;1=70' -r
 complete -c berth -n "__fish_berth_using_subcommand update" -s h -l help -d 'Print help'
 complete -c berth -n "__fish_berth_using_subcommand events" -l interval -d 'Time between two statistics: 500ms, 5s, 1m30s' -r
 complete -c berth -n "__fish_berth_using_subcommand events" -l stats -d 'Print the statistics once and exit'

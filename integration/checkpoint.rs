@@ -1,28 +1,21 @@
 //! checkpoint and restore, by CRIU.
 
 use crate::harness::bundle::{host_payload, set};
-use crate::harness::checkpoint::{Case, path, require_criu};
-use crate::harness::program::{self, Bounded, Running, await_condition, directory, patience};
-use crate::harness::terminal::{ConsoleSocket, Terminal, pty};
+use crate::harness::checkpoint::{Case, path};
+use crate::harness::program::{self, Bounded, Running, await_condition, directory};
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 tests! {
-    counting_process, leave_running, paused_container, tcp_listener, established_connection, configuration_by_annotation,
-    terminal, terminal_in_the_foreground, foreground_exit_code, pre_dump_chain, pipes_of_the_engine, preserved_descriptors, null_device_becomes_what_it_was,
-    network_namespace_by_path, hooks, what_protects_the_host_is_there_again, limits_are_there_again,
-    volumes_with_mounts_below, containerds_command_lines, podmans_probes, lazy_pages, paths_of_the_caller,
-    closed_connection, connection_in_flight, socket_with_a_peer_outside, locked_file, unlinked_program,
-    modes_of_cgroups, image_that_is_used_up, page_server_is_called, orphans_come_to_restore_unless_told,
-    session_keyring, security_profile,
+    counting_process, leave_running, paused_container, foreground_exit_code, pre_dump_chain, hooks,
+    what_protects_the_host_is_there_again, limits_are_there_again, containerds_command_lines, podmans_probes,
+    lazy_pages, paths_of_the_caller, unlinked_program, modes_of_cgroups, image_that_is_used_up,
+    page_server_is_called, orphans_come_to_restore_unless_told, session_keyring, security_profile,
 }
 
 fn counting_process() {
@@ -69,117 +62,7 @@ fn paused_container() {
     case.await_more(case.count());
 }
 
-/// Does `work` in the network namespace of the container's process.
-fn in_network_of<T: Send + 'static>(pid: i32, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = fs::File::open(format!("/proc/{pid}/ns/net")).expect("network namespace");
-    // setns(2) is of one thread.
-    #[allow(clippy::disallowed_methods)]
-    let thread = std::thread::spawn(move || {
-        nix::sched::setns(namespace.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
-        work()
-    });
-    thread.join().expect("the thread")
-}
-
-fn echo(pid: i32, word: &'static str) -> String {
-    in_network_of(pid, move || {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", 4567)).expect("connect");
-        stream.set_read_timeout(Some(patience())).expect("timeout");
-        stream.write_all(word.as_bytes()).expect("write");
-        stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("read");
-        answer
-    })
-}
-
-fn tcp_listener() {
-    let mut case = Case::new(Bundle::new().steps(&["serve:4567"]));
-    case.container.up();
-    case.container.await_output("serving");
-    assert_eq!(echo(case.container.pid(), "before"), "before");
-    // What is left of that connection, in TIME_WAIT, is nobody's any more.
-    case.checkpoint(&[]).ok();
-    // The output of create was a file that has grown; restore's must be as long (CRIU looks at it).
-    let mut command = case.restore_command(&["--detach"]);
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "echo serving; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
-    shell.env("PATH", path()).stdin(Stdio::null());
-    command = shell;
-    command.done().ok();
-    assert_eq!(echo(case.container.pid(), "after"), "after");
-}
-
-fn established_connection() {
-    let mut case = Case::new(Bundle::new().steps(&["converse:/vol/count"]));
-    case.up();
-    // The flag is needed, which is said; and nothing has happened to the container.
-    case.checkpoint(&[]).fails("--tcp-established");
-    case.await_more(case.count());
-    case.checkpoint(&["--tcp-established"]).ok();
-    let counted = case.count();
-    case.restore(&[]).fails("Connected TCP socket");
-    case.restore(&["--tcp-established"]).ok();
-    case.await_more(counted);
-}
-
-fn configuration_by_annotation() {
-    let config = directory().join("criu.conf");
-    fs::write(&config, "tcp-established\n").expect("criu.conf");
-    let bundle = Bundle::new()
-        .steps(&["converse:/vol/count"])
-        .set("/annotations", json!({ "org.criu.config": config }));
-    let mut case = Case::new(bundle);
-    case.up();
-    case.checkpoint(&[]).ok();
-    let counted = case.count();
-    case.restore(&[]).ok();
-    case.await_more(counted);
-}
-
-fn terminal() {
-    let mut case = Case::new(Bundle::new().set("/process/terminal", true).steps(&["cat"]));
-    let socket = ConsoleSocket::new();
-    case.container.try_create(&["--console-socket", socket.path.to_str().expect("path")]);
-    let mut before = Terminal::new(socket.receive().descriptors.remove(0));
-    case.container.start();
-    before.type_in("before\n");
-    before.read_until(|text| text.matches("before\n").count() == 2);
-    case.checkpoint(&["--shell-job"]).ok();
-    drop(before);
-    fs::remove_file(&socket.path).expect("the first socket");
-    let socket = ConsoleSocket::new();
-    case.restore(&["--shell-job", "--console-socket", socket.path.to_str().expect("path")]).ok();
-    let mut console = socket.receive();
-    assert_eq!(console.descriptors.len(), 1);
-    let mut after = Terminal::new(console.descriptors.remove(0));
-    after.type_in("after\n");
-    after.read_until(|text| text.matches("after\n").count() == 2);
-    case.is_running();
-}
-
-fn terminal_in_the_foreground() {
-    let mut case = Case::new(Bundle::new().set("/process/terminal", true).steps(&["cat", "exit:5"]));
-    let socket = ConsoleSocket::new();
-    case.container.try_create(&["--console-socket", socket.path.to_str().expect("path")]);
-    let master = socket.receive();
-    case.container.start();
-    case.checkpoint(&[]).ok();
-    drop(master);
-    let (mut terminal, slave) = pty();
-    let command = case.restore_command(&[]);
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "exec \"$@\" >&0 2>&0", "sh"]).arg(command.get_program()).args(command.get_args());
-    let running = start(shell, slave);
-    assert!(await_condition(|| case.container.pid_file().exists()), "no pid file; {}", running.stdout());
-    terminal.type_in("through\n");
-    terminal.read_until(|text| text.matches("through\n").count() >= 2);
-    terminal.type_in("\u{4}");
-    assert_eq!(running.wait().code(), 5);
-    case.is_gone();
-}
-
-fn start(mut shell: Command, stdin: impl Into<Stdio>) -> Running {
+pub fn start(mut shell: Command, stdin: impl Into<Stdio>) -> Running {
     shell.env("PATH", path()).stdin(stdin);
     shell.start()
 }
@@ -226,103 +109,6 @@ fn pre_dump_chain() {
     let counted = case.count();
     case.restore(&[]).ok();
     case.await_more(counted);
-}
-
-/// A command whose stdout is read by us.
-fn piped(mut command: Command) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("spawn");
-    let stdout = BufReader::new(child.stdout.take().expect("stdout"));
-    (child, stdout)
-}
-
-fn number(reader: &mut impl BufRead) -> u64 {
-    let mut line = String::new();
-    reader.read_line(&mut line).expect("a line");
-    line.trim().parse().unwrap_or_else(|_| panic!("no number: {line:?}"))
-}
-
-fn pipes_of_the_engine() {
-    let case = Case::new(Bundle::new().steps(&["count:"]));
-    let (mut child, mut before) = piped(case.container.command("run", &["--detach"]));
-    assert!(child.wait().expect("run").success());
-    while number(&mut before) < 3 {}
-    case.checkpoint(&[]).ok();
-    // All that it had written is in the old pipe, and then its end.
-    let mut last = 0;
-    let mut rest = String::new();
-    before.read_to_string(&mut rest).expect("the rest");
-    for line in rest.lines() {
-        last = line.parse().expect("a number");
-    }
-    let (mut child, mut after) = piped(case.restore_command(&["--detach"]));
-    assert!(child.wait().expect("restore").success());
-    assert_eq!(number(&mut after), last + 1, "nothing is lost, nothing comes twice");
-    while number(&mut after) < last + 5 {}
-    case.container.finish();
-}
-
-/// Nothing of the host's, so that the restore may be called with anything in its place.
-fn null_device_becomes_what_it_was() {
-    let mut case = Case::counting();
-    case.up();
-    case.checkpoint(&[]).ok();
-    let before = case.count();
-    let (input, _) = std::io::pipe().expect("pipe");
-    let mut command = case.restore_command(&["--detach"]);
-    assert!(command.stdin(input).status().expect("restore").success());
-    case.await_more(before);
-    let link = fs::read_link(format!("/proc/{}/fd/0", case.container.pid())).expect("stdin");
-    assert_eq!(link, std::path::Path::new("/dev/null"));
-}
-
-fn preserved_descriptors() {
-    let case = Case::new(Bundle::new().steps(&["count:/dev/fd/3"]));
-    let with_three = |command: Command| {
-        let mut shell = Command::new("/bin/sh");
-        shell
-            .args(["-c", "exec \"$@\" 3>&1 >/dev/null", "sh"])
-            .arg(command.get_program())
-            .args(command.get_args());
-        shell.env("PATH", path());
-        shell
-    };
-    let (mut child, mut before) =
-        piped(with_three(case.container.command("run", &["--detach", "--preserve-fds", "1"])));
-    assert!(child.wait().expect("run").success());
-    let mut byte = [0];
-    before.read_exact(&mut byte).expect("it counts");
-    case.checkpoint(&[]).ok();
-    drop(before);
-    let (mut child, mut after) =
-        piped(with_three(case.restore_command(&["--detach", "--preserve-fds", "1"])));
-    assert!(child.wait().expect("restore").success());
-    after.read_exact(&mut byte).expect("it goes on counting");
-    case.container.finish();
-}
-
-fn network_namespace_by_path() {
-    require_criu();
-    let mut holder = Command::new("unshare");
-    holder.args(["--net", "sleep", "1000"]).stdin(Stdio::null());
-    let holder = holder.start();
-    let path = format!("/proc/{}/ns/net", holder.child.id());
-    let own = fs::read_link("/proc/self/ns/net").expect("own");
-    assert!(await_condition(|| fs::read_link(&path).is_ok_and(|link| link != own)), "no network namespace");
-    let mut case = Case::new(Bundle::new().namespace("network", Some(&path)).steps(&["count:/vol/count"]));
-    case.up();
-    let network =
-        |case: &Case| fs::read_link(format!("/proc/{}/ns/net", case.container.pid())).expect("link");
-    assert_eq!(network(&case), fs::read_link(&path).expect("link"));
-    case.checkpoint(&[]).ok();
-    case.restore(&[]).ok();
-    assert_eq!(network(&case), fs::read_link(&path).expect("link"));
-    case.container.finish();
-    // It has to be there for a restore; a path to something else is refused.
-    let namespaces = case.container.bundle.config["linux"]["namespaces"].as_array_mut().expect("namespaces");
-    namespaces.iter_mut().find(|one| one["type"] == "network").expect("network")["path"] = json!("/dev/null");
-    case.restore(&[]).fails("/dev/null");
-    case.is_gone();
 }
 
 fn hooks() {
@@ -437,30 +223,6 @@ fn limits_are_there_again() {
     assert_eq!(limit(&case), "77");
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", case.container.pid())).expect("cgroup");
     assert!(cgroups.contains("-restored"), "{cgroups}");
-}
-
-fn volumes_with_mounts_below() {
-    let bundle = Bundle::new().steps(&["count:/vol/count"]);
-    let host = directory().join("tree");
-    fs::create_dir_all(host.join("below")).expect("tree");
-    nix::mount::mount(
-        Some("none"),
-        &host.join("below"),
-        Some("tmpfs"),
-        nix::mount::MsFlags::empty(),
-        None::<&str>,
-    )
-    .expect("tmpfs");
-    fs::write(host.join("below/file"), "of the host").expect("file");
-    let mut case = Case::new(bundle.bind(&host, "/tree", &["rbind", "ro"]));
-    case.up();
-    case.checkpoint(&[]).ok();
-    case.restore(&[]).ok();
-    let read =
-        case.container.verb("exec", &[], &["/bin/payload", "read:/tree/below/file", "report"]).done().ok();
-    assert_eq!(Report::parse(&read.stdout()).probe("read:/tree/below/file"), "of the host");
-    case.container.finish();
-    nix::mount::umount(&host.join("below")).expect("umount");
 }
 
 /// As containerd's shim calls it through go-runc.
@@ -590,118 +352,6 @@ fn paths_of_the_caller() {
     assert!(above.join("work/restore.log").exists() && !above.join("images/one/restore.log").exists());
     let pid: i64 = fs::read_to_string(above.join("restored.pid")).expect("pid file").parse().expect("a pid");
     assert_eq!(case.container.state()["pid"], pid);
-}
-
-/// What was connected is found closed.
-fn closed_connection() {
-    let mut case = Case::new(Bundle::new().steps(&["converse:/vol/count", "exit:6"]));
-    case.up();
-    case.checkpoint(&["--tcp-established", "--leave-running"]).ok();
-    let closed = |case: &Case| {
-        let done = case.restore_command(&["--tcp-close"]).done().exits(6);
-        assert!(done.stderr().contains("payload: converse: "), "{}", done.describe());
-    };
-    // Then without the state of the connection in the image, which an older CRIU has to have.
-    let done = case.checkpoint(&["--tcp-close"]);
-    let lacks = done.stderr().contains("--tcp-established");
-    if lacks {
-        case.container.finish();
-    }
-    closed(&case);
-    require!(!lacks, "this CRIU knows --tcp-close in a restore only");
-    done.ok();
-}
-
-/// A frozen container accepts nothing.
-fn connection_in_flight() {
-    let case = Case::new(Bundle::new().steps(&["serve:4567"]));
-    let output = || fs::File::options().append(true).open("/dev/null").expect("/dev/null");
-    let mut command = case.container.command("run", &["--detach"]);
-    command
-        .arg("--pid-file")
-        .arg(case.container.pid_file())
-        .stdin(Stdio::null())
-        .stdout(output())
-        .stderr(output());
-    assert!(command.status().expect("run").success());
-    let pid = case.container.pid();
-    assert!(await_condition(|| {
-        in_network_of(pid, || std::net::TcpStream::connect(("127.0.0.1", 4567)).is_ok())
-    }));
-    // One after the other: nothing is left of the first.
-    assert_eq!(echo(pid, "before"), "before");
-    case.container.verb("pause", &[], &[]).done().ok();
-    let caller = in_network_of(pid, || std::net::TcpStream::connect(("127.0.0.1", 4567)).expect("connect"));
-    case.checkpoint(&[]).fails("skip-in-flight");
-    case.checkpoint(&["--tcp-skip-in-flight"]).ok();
-    drop(caller);
-    case.is_gone();
-    let mut command = case.restore_command(&["--detach"]);
-    command.stdin(Stdio::null()).stdout(output()).stderr(output());
-    assert!(command.status().expect("restore").success());
-    assert_eq!(echo(case.container.pid(), "after"), "after");
-}
-
-/// The container's output is a socket whose other end is the host's.
-fn socket_with_a_peer_outside() {
-    let name = format!("berth-test-{}", std::process::id());
-    let address = <SocketAddr as SocketAddrExt>::from_abstract_name(name.as_bytes()).expect("a name");
-    let outside = UnixDatagram::bind_addr(&address).expect("bind");
-    outside.set_read_timeout(Some(patience())).expect("timeout");
-    let connected = || {
-        let socket = UnixDatagram::unbound().expect("socket");
-        socket.connect_addr(&address).expect("connect");
-        OwnedFd::from(socket)
-    };
-    let case = Case::new(Bundle::new().without_namespace("network").steps(&["count:"]));
-    let mut command = case.container.command("run", &["--detach"]);
-    command.stdin(Stdio::null()).stdout(connected()).stderr(Stdio::null());
-    assert!(command.status().expect("run").success());
-    drop(command);
-    let mut word = [0; 32];
-    outside.recv(&mut word).expect("it counts");
-    case.checkpoint(&[]).fails("ext-unix-sk");
-    case.checkpoint(&["--ext-unix-sk"]).ok();
-    outside.set_nonblocking(true).expect("nonblocking");
-    while outside.recv(&mut word).is_ok() {}
-    outside.set_nonblocking(false).expect("blocking");
-    case.restore(&["--ext-unix-sk"]).ok();
-    outside.recv(&mut word).expect("it goes on counting");
-    case.container.finish();
-}
-
-/// Locked by the container; who else tries is told to wait.
-fn locked_file() {
-    let lock = format!("syscall:{}:3:{}", libc::SYS_flock, libc::LOCK_EX);
-    let case = Case::new(Bundle::new().steps(&[&lock, "count:/vol/count"]));
-    let file = case.volume.join("locked");
-    fs::write(&file, "").expect("file");
-    let with_file = |command: Command| {
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "file=$1; shift; exec \"$@\" 3<>\"$file\"", "sh"]).arg(&file);
-        shell.arg(command.get_program()).args(command.get_args()).env("PATH", path());
-        shell.stdin(Stdio::null()).stdout(Stdio::null());
-        shell.done()
-    };
-    let is_locked = || {
-        let file = fs::File::open(&file).expect("file");
-        let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
-        matches!(lock, Err((_, nix::errno::Errno::EWOULDBLOCK)))
-    };
-    with_file(case.container.command("run", &["--detach", "--preserve-fds", "1"])).ok();
-    case.await_more(2);
-    assert!(is_locked());
-    case.checkpoint(&[]).fails("file-locks");
-    case.checkpoint(&["--file-locks"]).ok();
-    assert!(!is_locked());
-    let counted = case.count();
-    with_file(case.restore_command(&["--detach", "--preserve-fds", "1"])).ok();
-    case.await_more(counted);
-    assert!(!is_locked());
-    case.container.finish();
-    with_file(case.restore_command(&["--detach", "--preserve-fds", "1", "--file-locks"])).ok();
-    case.await_more(counted);
-    assert!(is_locked());
 }
 
 /// The program's name is gone while it runs, and others are left.

@@ -1,15 +1,14 @@
 //! What checkpoint and restore refuse, and how they say why CRIU has failed.
 
 use crate::harness::checkpoint::Case;
-use crate::harness::program::{self, Bounded, directory, root};
+use crate::harness::program::{self, Bounded, root};
 use crate::harness::*;
 use crate::tests;
 use std::fs;
 
 tests! {
     states_in_which_there_is_nothing_to_write, wrong_flags, criu_is_missing, failed_dump_names_its_cause,
-    failed_restore_leaves_nothing, destination_behind_a_symlink, destination_that_ends_criu_s_key,
-    link_in_the_place_of_a_mount_point,
+    failed_restore_leaves_nothing,
 }
 
 fn states_in_which_there_is_nothing_to_write() {
@@ -80,42 +79,4 @@ fn failed_restore_leaves_nothing() {
     fs::rename(case.image.join("elsewhere"), &pages).expect("rename");
     case.restore(&[]).ok();
     case.is_running();
-}
-
-/// The container counts, with a further volume at `destination`; its checkpoint is refused and it goes on.
-fn refused_with_a_volume_at(bundle: Bundle, destination: &str, words: &str) {
-    let other = bundle.path.join("other");
-    fs::create_dir(&other).expect("other");
-    let mut case = Case::new(bundle.steps(&["count:/vol/count"]).bind(&other, destination, &["bind"]));
-    case.up();
-    case.checkpoint(&[]).fails(words);
-    case.await_more(case.count());
-}
-
-/// CVE-2026-119101: by a symlink of the image the name of one mount would stand for another.
-fn destination_behind_a_symlink() {
-    let bundle = Bundle::new();
-    std::os::unix::fs::symlink("/tmp", bundle.rootfs().join("link")).expect("link");
-    refused_with_a_volume_at(bundle, "/link/inside", "/link/inside");
-}
-
-/// `]:` ends the key in the words that CRIU makes of a mount (CVE-2026-119101).
-fn destination_that_ends_criu_s_key() {
-    refused_with_a_volume_at(Bundle::new(), "/x]:/vol", "]:");
-}
-
-/// CVE-2026-115520: between dump and restore the image gets a symlink where a mount point was.
-fn link_in_the_place_of_a_mount_point() {
-    let mut case = Case::counting();
-    case.up();
-    case.checkpoint(&[]).ok();
-    let target = directory().join("of the host");
-    fs::create_dir(&target).expect("target");
-    let point = case.container.bundle.rootfs().join("vol");
-    fs::remove_dir(&point).expect("the mount point");
-    std::os::unix::fs::symlink(&target, &point).expect("link");
-    let done = case.restore(&[]).fails("/vol");
-    assert!(done.stderr().contains("symlink"), "{}", done.describe());
-    case.is_gone();
-    assert_eq!(fs::read_dir(&target).expect("target").count(), 0, "the host's directory was touched");
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::bundle::{PAYLOAD, tag};
 use crate::harness::program::{Bounded, Running, await_condition};
-use crate::harness::terminal::{ConsoleSocket, Terminal, pty};
+use crate::harness::terminal::ConsoleSocket;
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
@@ -10,18 +10,14 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 
 tests! {
-    namespaces_are_those_of_init, joins_a_user_namespace, joins_a_time_and_a_cgroup_namespace, follows_init_into_its_namespaces,
-    root_without_a_mount_namespace, cgroup_is_that_of_init, cgroup_below, sibling_cgroup_with_the_same_prefix,
-    cgroup_of_init_when_the_containers_takes_no_process, takes_after_the_containers_process, flags_change_the_process,
-    user_is_read_strictly, cve_2022_29162_inheritable_stays_empty, unknown_capability_is_ignored_with_a_warning, process_file,
+    takes_after_the_containers_process, flags_change_the_process, user_is_read_strictly,
+    cve_2022_29162_inheritable_stays_empty, unknown_capability_is_ignored_with_a_warning, process_file,
     process_file_that_is_wrong, exit_codes, signals_are_forwarded, detached_process_outlives_berth,
     pid_file_is_missing_when_the_program_does_not_run, pidfd_socket_gets_the_process, missing_command, missing_cwd,
-    cve_2024_21626_cwd_through_a_descriptor, only_stdio_is_open, preserve_fds, seccomp_of_the_container, limits_and_scheduling,
-    session_keyring_of_the_container, home_of_the_user, passwd_that_is_no_file, created_container, stopped_container,
-    paused_container, unknown_container, later_edits_of_the_config_have_no_effect, console_socket_gets_the_terminal,
-    terminal_in_the_foreground, terminal_needs_a_socket_when_detached, standard_input_is_passed_on,
-    no_devpts_of_the_container_is_trusted, concurrent_execs, killed_exec_leaves_no_half_made_process,
-    cve_2016_9962_nobody_looks_into_a_joining_process,
+    cve_2024_21626_cwd_through_a_descriptor, seccomp_of_the_container, limits_and_scheduling,
+    session_keyring_of_the_container, home_of_the_user, passwd_that_is_no_file, created_container,
+    stopped_container, paused_container, unknown_container, later_edits_of_the_config_have_no_effect,
+    concurrent_execs, killed_exec_leaves_no_half_made_process, cve_2016_9962_nobody_looks_into_a_joining_process,
     nobody_robs_a_joining_process; alone: nothing_is_left
 }
 
@@ -65,147 +61,6 @@ pub fn same_namespaces(init: &Report, exec: &Report) {
     for kind in KINDS {
         assert_eq!(init.namespace(kind), exec.namespace(kind), "{kind}");
     }
-}
-
-fn namespaces_are_those_of_init() {
-    let container = up(sleeper());
-    let (init, exec) = (container.started_report(), report(&container, &[], &[]));
-    same_namespaces(&init, &exec);
-    assert_ne!(exec["pid"], 1);
-    assert_eq!(exec["ppid"], 0, "its parent is outside of the pid namespace");
-    assert_eq!((&exec["sid"], &exec["pgid"]), (&exec["pid"], &exec["pid"]), "a session of its own");
-    assert_eq!(exec["mounts"], init["mounts"]);
-    assert_eq!(exec["hostname"], "berth-test");
-}
-
-fn joins_a_user_namespace() {
-    let bundle = sleeper().user_namespace(100_000, 65536);
-    let container = up(bundle.set("/process/oomScoreAdj", 500));
-    let (init, exec) = (container.started_report(), report(&container, &["--user", "7:8"], &[]));
-    same_namespaces(&init, &exec);
-    assert_eq!((&exec["uid"][0], &exec["gid"][0]), (&json!(7), &json!(8)));
-    assert_eq!(exec["uid_map"], init["uid_map"]);
-    assert_eq!(exec["oom_score_adj"], "500");
-    assert_eq!(exec["groups"], json!([]));
-}
-
-fn joins_a_time_and_a_cgroup_namespace() {
-    let bundle = sleeper().namespace("time", None).namespace("cgroup", None);
-    let container = up(bundle.set("/linux/timeOffsets", json!({ "boottime": { "secs": 100_000 } })));
-    let (init, exec) = (container.started_report(), report(&container, &[], &[]));
-    same_namespaces(&init, &exec);
-    assert_eq!(exec["cgroup"], init["cgroup"]);
-    assert!(exec["clocks"]["boottime"].as_i64() > Some(100_000), "{}", exec["clocks"]);
-}
-
-/// Where init is now counts, not what config.json says.
-fn follows_init_into_its_namespaces() {
-    let bundle = Bundle::new()
-        .steps(&["unshare-uts", "report", "echo:started", "sleep:1000"])
-        .capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);
-    let container = up(bundle);
-    let init = container.started_report();
-    assert_eq!(init.probe("unshare-uts"), "ok");
-    same_namespaces(&init, &report(&container, &[], &[]));
-}
-
-fn root_without_a_mount_namespace() {
-    let bundle = sleeper().without_namespace("mount").remove("/mounts").remove("/linux/maskedPaths");
-    let container = up(bundle.set("/mounts", json!([])));
-    let done = exec(&container, &[], &["list:/", "report"]).done().ok();
-    // Without a procfs its report holds little, but what it lists is the rootfs.
-    let report = Report::parse(&done.stdout());
-    assert_eq!(report.probe("list:/"), &json!(["bin", "dev", "etc", "proc", "run", "sys", "tmp"]));
-    assert_eq!(report["cwd"]["Ok"], "/");
-}
-
-fn cgroup_is_that_of_init() {
-    let container = up(sleeper());
-    let (init, exec) = (container.started_report(), report(&container, &[], &[]));
-    assert_eq!(exec["cgroup"], init["cgroup"]);
-    assert!(init["cgroup"].to_string().contains("berth-test"), "{}", init["cgroup"]);
-}
-
-/// The container's cgroup in each hierarchy, with a suffix.
-fn cgroups_of(container: &Container, suffix: &str) -> Vec<std::path::PathBuf> {
-    let path = format!("{}{suffix}", container.bundle.cgroup_path());
-    let all = host::hierarchies();
-    all.iter().map(|hierarchy| hierarchy.mountpoint.join(path.trim_start_matches('/'))).collect()
-}
-
-/// A cgroup v1 cpuset takes no process without its values.
-fn make_cgroup(path: &std::path::Path) {
-    fs::create_dir(path).expect("a cgroup");
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if let (true, Ok(text)) =
-            (path.join("tasks").exists(), fs::read_to_string(path.parent().expect("a parent").join(file)))
-        {
-            fs::write(path.join(file), text.trim()).expect("cpuset");
-        }
-    }
-}
-
-/// Where it is in the hierarchies that the suite has cgroups in: beside cgroup2 /proc shows those of v1 too.
-fn lines_of_the_suite(report: &Report) -> Vec<&str> {
-    let lines = report["cgroup"].as_array().expect("lines").iter().filter_map(Value::as_str);
-    let lines: Vec<&str> = lines.filter(|line| line.contains("/berth-test/")).collect();
-    assert!(!lines.is_empty(), "{}", report["cgroup"]);
-    lines
-}
-
-fn cgroup_below() {
-    let container = up(sleeper());
-    for path in cgroups_of(&container, "/below") {
-        make_cgroup(&path);
-    }
-    let inside = report(&container, &["--cgroup", "/below"], &[]);
-    for line in lines_of_the_suite(&inside) {
-        assert!(line.ends_with("/below"), "{line}");
-    }
-    let done = exec(&container, &["--cgroup", "missing"], &["echo:ran"]).done();
-    refused(&done, "missing");
-    for below in ["nonsense:below", "a:below", ":below", ","] {
-        let done = exec(&container, &["--cgroup", below], &["echo:ran"]).done();
-        refused(&done, "cgroup");
-    }
-    if !host::is_v2() {
-        let inside = report(&container, &["--cgroup", "memory:below"], &[]);
-        for line in lines_of_the_suite(&inside) {
-            assert_eq!(line.ends_with("/below"), line.contains("memory"), "{line}");
-        }
-    }
-    host::remove_cgroups(cgroups_of(&container, "/below"));
-}
-
-/// runc#5457: a path that begins with the container's is not below it.
-fn sibling_cgroup_with_the_same_prefix() {
-    let container = up(sleeper());
-    let siblings = cgroups_of(&container, "-sibling");
-    for path in &siblings {
-        make_cgroup(path);
-    }
-    let name = format!("{}-sibling", container.bundle.path.file_name().expect("name").to_string_lossy());
-    for below in [format!("../{name}"), format!("/../{name}"), "..".into(), "/".to_owned() + "a/../.."] {
-        let done = exec(&container, &["--cgroup", &below], &["echo:ran"]).done();
-        refused(&done, &format!("{below} is not a sub cgroup path"));
-    }
-    host::remove_cgroups(siblings);
-}
-
-/// What systemd does in a container: it moves itself down and enables controllers for its children.
-fn cgroup_of_init_when_the_containers_takes_no_process() {
-    require!(host::is_v2(), "only on cgroup v2");
-    let container = up(sleeper());
-    let own = cgroups_of(&container, "").remove(0);
-    let down = own.join("init.scope");
-    fs::create_dir(&down).expect("a cgroup");
-    fs::write(down.join("cgroup.procs"), container.pid().to_string()).expect("move init");
-    let controllers = fs::read_to_string(own.join("cgroup.controllers")).expect("controllers");
-    let one = controllers.split_whitespace().next().unwrap_or_default().to_owned();
-    require!(!one.is_empty(), "not a controller of cgroup v2 here");
-    fs::write(own.join("cgroup.subtree_control"), format!("+{one}")).expect("enable a controller");
-    let inside = report(&container, &[], &[]);
-    assert!(inside["cgroup"].to_string().contains("/init.scope"), "{}", inside["cgroup"]);
 }
 
 fn takes_after_the_containers_process() {
@@ -437,32 +292,6 @@ fn cve_2024_21626_cwd_through_a_descriptor() {
     }
 }
 
-fn only_stdio_is_open() {
-    let container = up(sleeper());
-    // What berth itself was started with and was not told to pass on.
-    let mut shell = Command::new("/bin/sh");
-    let command = exec(&container, &[], &["report"]);
-    shell
-        .arg("-c")
-        .arg("exec 7</etc 9</ \"$@\"")
-        .arg("sh")
-        .arg(command.get_program())
-        .args(command.get_args());
-    let report = Report::parse(&shell.done().ok().stdout());
-    assert_eq!(report.descriptors(), [0, 1, 2], "{}", report["fds"]);
-}
-
-fn preserve_fds() {
-    let container = up(sleeper());
-    let mut shell = Command::new("/bin/sh");
-    let command = exec(&container, &["--preserve-fds", "2"], &["report"]);
-    shell.arg("-c").arg("exec 3</dev/null 4</dev/zero 5</etc \"$@\"").arg("sh");
-    shell.arg(command.get_program()).args(command.get_args());
-    let report = Report::parse(&shell.done().ok().stdout());
-    assert_eq!(report.descriptors(), [0, 1, 2, 3, 4], "{}", report["fds"]);
-    refused(&exec(&container, &["--preserve-fds", "9"], &["echo:ran"]).done(), "--preserve-fds");
-}
-
 fn seccomp_of_the_container() {
     // 83 is mkdir on x86_64.
     let rules = json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }]);
@@ -587,86 +416,6 @@ fn later_edits_of_the_config_have_no_effect() {
     let container = up(sleeper());
     fs::write(container.bundle.path.join("config.json"), "not JSON").expect("config.json");
     assert_eq!(report(&container, &[], &[])["cwd"]["Ok"], "/");
-}
-
-fn console_socket_gets_the_terminal() {
-    let container = up(sleeper());
-    let socket = ConsoleSocket::new();
-    let flags = ["--tty", "--detach", "--console-socket", socket.path.to_str().expect("path")];
-    exec(&container, &flags, &["report", "cat"]).done().ok();
-    let mut console = socket.receive();
-    assert_eq!(console.descriptors.len(), 1);
-    let mut terminal = Terminal::new(console.descriptors.remove(0));
-    let text = terminal.read_until(|text| !Report::all(text).is_empty());
-    let report = Report::parse(&text);
-    for fd in 0..3 {
-        assert_eq!(report["tty"][fd]["name"], "/dev/pts/0", "{}", report["tty"]);
-        assert_eq!(
-            report["tty"][fd]["foreground"], report["pid"],
-            "a controlling terminal: {}",
-            report["tty"]
-        );
-    }
-    assert_eq!(report.descriptors(), [0, 1, 2]);
-    terminal.type_in("hello\n");
-    terminal.read_until(|text| text.matches("hello\n").count() == 2);
-}
-
-/// `exec` with all three streams on the slave of a pty of ours.
-fn foreground(command: &Command) -> (Running, Terminal) {
-    let (terminal, slave) = pty();
-    terminal.resize(24, 80);
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg("exec \"$@\" >&0 2>&0").arg("sh");
-    shell.arg(command.get_program()).args(command.get_args()).stdin(slave);
-    (shell.start(), terminal)
-}
-
-fn terminal_in_the_foreground() {
-    let container = up(sleeper());
-    let (running, mut terminal) = foreground(&exec(&container, &["-t"], &["report", "cat", "exit:5"]));
-    let text = terminal.read_until(|text| !Report::all(text).is_empty());
-    let report = Report::parse(&text);
-    assert_eq!((&report["tty"][0]["rows"], &report["tty"][0]["columns"]), (&json!(24), &json!(80)));
-    terminal.type_in("through\n");
-    terminal.read_until(|text| text.matches("through\n").count() == 2);
-    terminal.type_in("\u{4}");
-    assert_eq!(running.wait().code(), 5);
-    // Without a terminal of the caller it is relayed too.
-    let done = exec(&container, &["-t"], &["echo:words"]).done().ok();
-    assert_eq!(done.stdout(), "words\n");
-}
-
-fn terminal_needs_a_socket_when_detached() {
-    let container = up(sleeper());
-    refused(&exec(&container, &["-t", "-d"], &["echo:ran"]).done(), "--console-socket");
-    let socket = ConsoleSocket::new();
-    let path = socket.path.to_str().expect("path");
-    refused(&exec(&container, &["-d", "--console-socket", path], &["echo:ran"]).done(), "process.terminal");
-    refused(&exec(&container, &["-t", "--console-socket", path], &["echo:ran"]).done(), "--detach");
-    refused(
-        &exec(&container, &["-t", "-d", "--console-socket", "/no/such"], &["echo:ran"]).done(),
-        "/no/such",
-    );
-}
-
-fn standard_input_is_passed_on() {
-    let container = up(sleeper());
-    let file = container.bundle.path.join("input");
-    fs::write(&file, "some words\n").expect("input");
-    let mut command = exec(&container, &[], &["cat"]);
-    command.stdin(fs::File::open(&file).expect("input"));
-    assert_eq!(command.done().ok().stdout(), "some words\n");
-}
-
-/// What runs in the container has put something else at /dev/pts.
-fn no_devpts_of_the_container_is_trusted() {
-    let container = up(sleeper().without_mount("/dev/pts").without_mount("/dev").directory("/dev/pts"));
-    let pts = container.bundle.rootfs().join("dev/pts");
-    refused(&exec(&container, &["-t"], &["echo:ran"]).done(), "/dev/pts is not a devpts");
-    fs::remove_dir_all(&pts).expect("rmdir");
-    std::os::unix::fs::symlink("/proc/1/fd", &pts).expect("symlink");
-    refused(&exec(&container, &["-t"], &["echo:ran"]).done(), "give the process a terminal");
 }
 
 fn concurrent_execs() {

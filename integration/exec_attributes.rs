@@ -47,8 +47,9 @@ fn a_process_file_says_itself_whether_it_has_a_terminal() {
 
 /// `setns(pidfd, …)` is of Linux 5.8; before, it was EINVAL.
 fn a_kernel_that_joins_by_files_only() {
-    let namespaces =
-        i64::from(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET);
+    let namespaces = i64::from(
+        libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWPID,
+    );
     let container = up(sleeper());
     let mut old = exec(&container, &[], &["report"]);
     refuse(&mut old, libc::SYS_setns, namespaces, libc::EINVAL);
@@ -64,7 +65,9 @@ fn a_kernel_that_joins_by_files_only() {
 
     // That the filter is there at all: what it cannot fall back from fails.
     let mut refused_everywhere = exec(&container, &[], &["echo:ran"]);
-    refuse(&mut refused_everywhere, libc::SYS_setns, i64::from(libc::CLONE_NEWPID), libc::EINVAL);
+    for kinds in [namespaces | i64::from(libc::CLONE_NEWUSER), i64::from(libc::CLONE_NEWPID)] {
+        refuse(&mut refused_everywhere, libc::SYS_setns, kinds, libc::EINVAL);
+    }
     refused(&refused_everywhere.done(), "setns");
 }
 

@@ -10,23 +10,30 @@ use std::process::{Command, Stdio};
 tests! { every_test_of_the_table_uses_its_flag, runcs_flags_are_in_the_table, berths_flags_are_those_of_the_table }
 
 /// Where the tests of the table are.
-const SOURCES: [(&str, &str); 19] = [
+const SOURCES: [(&str, &str); 26] = [
+    ("apparmor", include_str!("apparmor.rs")),
     ("cgroups", include_str!("cgroups.rs")),
     ("check", include_str!("check.rs")),
     ("checkpoint", include_str!("checkpoint.rs")),
     ("checkpoint_errors", include_str!("checkpoint_errors.rs")),
+    ("checkpoint_network", include_str!("checkpoint_network.rs")),
+    ("checkpoint_streams", include_str!("checkpoint_streams.rs")),
     ("cli", include_str!("cli.rs")),
     ("events", include_str!("events.rs")),
     ("exec", include_str!("exec.rs")),
     ("exec_attributes", include_str!("exec_attributes.rs")),
+    ("exec_namespaces", include_str!("exec_namespaces.rs")),
+    ("exec_streams", include_str!("exec_streams.rs")),
     ("fds", include_str!("fds.rs")),
     ("lifecycle", include_str!("lifecycle.rs")),
     ("logs", include_str!("logs.rs")),
     ("mounts", include_str!("mounts.rs")),
     ("process", include_str!("process.rs")),
     ("ps", include_str!("ps.rs")),
+    ("rdt", include_str!("rdt.rs")),
     ("review", include_str!("review.rs")),
     ("seccomp", include_str!("seccomp.rs")),
+    ("selinux", include_str!("selinux.rs")),
     ("systemd", include_str!("systemd.rs")),
     ("terminal", include_str!("terminal.rs")),
     ("update", include_str!("update.rs")),

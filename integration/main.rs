@@ -10,6 +10,9 @@ mod cgroups;
 mod check;
 mod checkpoint;
 mod checkpoint_errors;
+mod checkpoint_mounts;
+mod checkpoint_network;
+mod checkpoint_streams;
 mod cli;
 mod console;
 mod devices;
@@ -17,6 +20,8 @@ mod engines_bundles;
 mod events;
 mod exec;
 mod exec_attributes;
+mod exec_namespaces;
+mod exec_streams;
 mod fds;
 mod features;
 mod flags;
@@ -97,10 +102,15 @@ fn main() -> ExitCode {
         ("console", console::TESTS),
         ("exec", exec::TESTS),
         ("exec_attributes", exec_attributes::TESTS),
+        ("exec_namespaces", exec_namespaces::TESTS),
+        ("exec_streams", exec_streams::TESTS),
         ("fds", fds::TESTS),
         ("replay", replay::TESTS),
         ("checkpoint", checkpoint::TESTS),
         ("checkpoint_errors", checkpoint_errors::TESTS),
+        ("checkpoint_mounts", checkpoint_mounts::TESTS),
+        ("checkpoint_network", checkpoint_network::TESTS),
+        ("checkpoint_streams", checkpoint_streams::TESTS),
         ("logs", logs::TESTS),
         ("cli", cli::TESTS),
         ("transcript", transcript::TESTS),

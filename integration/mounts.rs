@@ -4,7 +4,10 @@ use crate::harness::program::directory;
 use crate::harness::*;
 use crate::{require, tests};
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 tests! {
@@ -14,7 +17,7 @@ tests! {
     relative_destination_is_below_the_root, order_of_mounts_is_kept, dotdot_in_a_destination_stays_inside, masked_paths,
     readonly_paths, masked_path_that_is_missing, readonly_root, writable_root_by_default, readonly_sysfs,
     cgroup_mount_shows_the_own_cgroup, missing_bind_source_is_refused, unknown_filesystem_is_refused,
-    file_on_directory_is_refused, mounts_are_not_seen_by_the_host, no_pivot_works, host_root_is_not_reachable,
+    file_on_directory_is_refused, mounts_are_not_seen_by_the_host, no_pivot_works, names_that_are_no_text, host_root_is_not_reachable,
     bind_of_the_hosts_root, mount_flags_one_by_one, atime_flags, without_type_a_bind_option_binds, bind_to_the_root_directory,
     mount_over_the_working_directory, tmpfs_on_a_missing_deep_path, readonly_tmpfs, data_options_reach_the_filesystem,
     unknown_option_is_refused_by_the_filesystem, devpts_is_its_own, propagation_of_a_mount, overlay_root, label_that_nobody_enforces_is_refused,
@@ -388,6 +391,30 @@ fn no_pivot_works() {
         names.contains(&json!("bin")) && !names.contains(&json!("work")) && !names.contains(&json!("lib")),
         "{names:?}"
     );
+}
+
+/// A mount point of the host that is not UTF-8, with a procfs that has to go, and a destination that the table of
+/// mounts has to write otherwise.
+fn names_that_are_no_text() {
+    // Of this test alone: others here take mount points for text.
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let mount = |kind: Option<&str>, at: &Path, flags| {
+        mount(kind, at, kind, flags, None::<&str>).expect("mount");
+    };
+    mount(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    let odd = directory().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&odd).expect("directory");
+    mount(Some("proc"), &odd, MsFlags::empty());
+    let destination = "/in a\nline\t\\";
+    for flags in [&[][..], &["--no-pivot"][..]] {
+        let bundle = Bundle::new().bind(&directory(), destination, &["bind"]);
+        let probe = format!("list:{destination}");
+        let container = bundle.steps(&[&probe, "report"]).container();
+        let done = program::Bounded::done(container.command("run", flags)).ok();
+        let report = Report::parse(&done.stdout());
+        assert!(report.probe(&probe).is_array(), "{}", report.probe(&probe));
+    }
+    nix::mount::umount(&odd).expect("umount");
 }
 
 fn host_root_is_not_reachable() {

@@ -44,6 +44,7 @@ pub fn find(command: &str, environment: &[String]) -> Result<PathBuf> {
         match executable(&candidate) {
             Ok(()) => return Ok(candidate),
             Err(Errno::EACCES) if refused.is_none() => refused = Some(candidate),
+            // Missing, or out of reach in whatever way: the next directory may have it (as with execvp(3)).
             Err(_) => {}
         }
     }

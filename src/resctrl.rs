@@ -3,7 +3,7 @@
 //!
 //! A class of service is a directory, `schemata` its shares, `tasks` its processes; a child inherits its
 //! parent's class. [`plan`] is pure; [`Plan::find`] looks at the host; [`Record`] is what `state.json`
-//! keeps. Only directories that berth made are ever removed.
+//! keeps; [`Change`] is `update`'s part. Only directories that berth made are ever removed.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -14,6 +14,11 @@ use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys::{mountinfo, procfs};
+
+pub use change::{Change, check_host};
+
+mod change;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 
@@ -85,8 +90,7 @@ impl Plan {
     /// # Errors
     /// No resctrl is mounted; a class that is only named is not there; one that is there has other shares.
     pub fn find(self) -> Result<Found> {
-        let table = std::fs::read_to_string(MOUNTS).call(|| format!("read({MOUNTS})"))?;
-        let root = mounted_at(&table).ok_or_else(|| {
+        let root = root()?.ok_or_else(|| {
             Error::unsupported("no resctrl file system is mounted").remedy(
                 "mount it (mount -t resctrl resctrl /sys/fs/resctrl), if processor and kernel have it",
             )
@@ -146,33 +150,60 @@ impl Plan {
             let what = format!("{} is there already, and not this container's", class.display());
             return Err(Error::new(Code::Exists, what).remedy("remove it, or name it as closID"));
         }
-        let path = class.join("schemata");
-        if self.schemata.is_empty() {
-            return Ok(());
-        }
-        let text = std::fs::read_to_string(&path).call(|| format!("read({})", path.display()))?;
-        let (has, wants) = (shares(&text), shares(&self.schemata.join("\n")));
-        match wants.into_iter().find(|(part, share)| has.get(part) != Some(share)) {
-            None => Ok(()),
-            Some(((resource, domain), share)) => {
-                let own = has.get(&(resource.clone(), domain.clone())).map_or("nothing", String::as_str);
-                Err(Error::invalid(format!(
-                    "closID: the class {} has {own} of {resource}:{domain}, and {share} is asked for",
-                    class.display()
-                )))
-            }
+        has_shares(class, &self.schemata.join("\n"))
+    }
+}
+
+/// A class that has other processes too keeps its shares: they have to be those that are asked for
+/// (config-linux.md, IntelRdt: `closID`).
+fn has_shares(class: &Path, wanted: &str) -> Result<()> {
+    let wants = shares(wanted);
+    if wants.is_empty() {
+        return Ok(());
+    }
+    let has = shares(&read_schemata(class)?);
+    match wants.into_iter().find(|(part, share)| has.get(part) != Some(share)) {
+        None => Ok(()),
+        Some(((resource, domain), share)) => {
+            let own = has.get(&(resource.clone(), domain.clone())).map_or("nothing", String::as_str);
+            Err(Error::invalid(format!(
+                "closID: the class {} has {own} of {resource}:{domain}, and {share} is asked for",
+                class.display()
+            )))
         }
     }
 }
 
-/// The last resctrl in a mountinfo (proc_pid_mountinfo(5)).
-fn mounted_at(table: &str) -> Option<PathBuf> {
-    let mountpoint = |line: &str| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let is_resctrl = filesystem.split(' ').next() == Some("resctrl");
-        is_resctrl.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
-    };
-    table.lines().rev().find_map(mountpoint)
+fn read_schemata(class: &Path) -> Result<String> {
+    let path = class.join("schemata");
+    std::fs::read_to_string(&path).call(|| format!("read({})", path.display()))
+}
+
+/// All lines in one write(2): the kernel reads them all before it takes one.
+fn write_schemata(class: &Path, lines: &[String]) -> Result<()> {
+    let text = lines.join("\n") + "\n";
+    let path = class.join("schemata");
+    std::fs::write(&path, &text).call(|| format!("write({}, {text:?})", path.display()))
+}
+
+/// What the kernel has to say about its last refusal (`info/last_cmd_status`).
+fn explain(error: Error, root: &Path) -> Error {
+    match std::fs::read_to_string(root.join("info/last_cmd_status")) {
+        Ok(status) if status.trim() != "ok" && !status.trim().is_empty() => error.remedy(status.trim()),
+        _ => error,
+    }
+}
+
+/// Where the file system is, if it is mounted.
+fn root() -> Result<Option<PathBuf>> {
+    let table = procfs::read(MOUNTS).call(|| format!("read({MOUNTS})"))?;
+    Ok(mounted_at(&table))
+}
+
+/// The last resctrl in a mountinfo.
+fn mounted_at(table: &[u8]) -> Option<PathBuf> {
+    let mut mounts = mountinfo::mounts(table).rev();
+    mounts.find(|mount| mount.fstype == b"resctrl").map(|mount| mount.point.into_owned())
 }
 
 /// `L3:0=7f;1=1f` as what each domain of each resource has: ("L3", "0") → "7f". Spaces and leading zeros
@@ -215,20 +246,13 @@ impl Found {
         if self.plan.schemata.is_empty() || !self.record.made.contains(class) {
             return Ok(());
         }
-        let text = self.plan.schemata.join("\n") + "\n";
-        let path = class.join("schemata");
-        let written = std::fs::write(&path, &text);
-        written
-            .call(|| format!("write({}, {text:?})", path.display()))
+        write_schemata(class, &self.plan.schemata)
             .map_err(|error| self.explain(error))
             .context("set the shares of the class")
     }
 
     fn explain(&self, error: Error) -> Error {
-        match std::fs::read_to_string(self.root.join("info/last_cmd_status")) {
-            Ok(status) if status.trim() != "ok" && !status.trim().is_empty() => error.remedy(status.trim()),
-            _ => error,
-        }
+        explain(error, &self.root)
     }
 }
 
@@ -265,8 +289,15 @@ impl Record {
     }
 }
 
+/// Whether processes are in the class. Who has ended is listed until the parent has seen it, as the
+/// container's own init may be when it is deleted.
 fn is_in_use(group: &Path) -> bool {
-    let lives = |pid: &str| Path::new("/proc").join(pid).exists();
+    let lives = |pid: &str| {
+        let stat = std::fs::read(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+        // proc_pid_stat(5): the state is what follows the name, which may have parentheses in it.
+        let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+        state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
+    };
     std::fs::read_to_string(group.join("tasks")).is_ok_and(|tasks| tasks.split_whitespace().any(lives))
 }
 
@@ -305,9 +336,10 @@ mod tests {
 
     #[test]
     fn the_mount_is_found() {
-        let table = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+        let table = b"29 23 0:25 / /mnt/\xff rw - tmpfs tmpfs rw\n\
+                     30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
                      41 23 0:38 / /sys/fs/resctrl rw,relatime shared:4 - resctrl resctrl rw\n";
         assert_eq!(mounted_at(table), Some("/sys/fs/resctrl".into()));
-        assert_eq!(mounted_at("30 23 0:26 / /resctrl rw - tmpfs resctrl rw\n"), None);
+        assert_eq!(mounted_at(b"30 23 0:26 / /resctrl rw - tmpfs resctrl rw\n"), None);
     }
 }

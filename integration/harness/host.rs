@@ -23,7 +23,9 @@ pub struct Mount {
 }
 
 pub fn mounts() -> Vec<Mount> {
-    let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    // A mount point need not be text.
+    let table = fs::read("/proc/self/mountinfo").expect("mountinfo");
+    let table = String::from_utf8_lossy(&table);
     let parsed = table.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut words = filesystem.split(' ');

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Call, Error, Result};
-use crate::sys::{mount, procfs};
+use crate::sys::{mount, mountinfo, procfs};
 
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
 
@@ -51,7 +51,9 @@ impl Layout {
             Err(Errno::ENOENT) => false,
             Err(errno) => return Err(Error::syscall(format!("statfs({MOUNTPOINT:?})"), errno)),
         };
+        // Who is in a cgroup whose name is not UTF-8 will hear that there is none of that name.
         let own = read("/proc/self/cgroup")?;
+        let own = String::from_utf8_lossy(&own);
         if unified && own.trim_end() == "0::/" {
             return Ok(Self { unified: Some(root_hierarchy()), v1: Vec::new() });
         }
@@ -100,8 +102,8 @@ impl Layout {
 
     /// From the texts of /proc/self/mountinfo and /proc/self/cgroup. `unified`: what one sees at
     /// /sys/fs/cgroup is cgroup2; any v1 mounts are then covered or of no use to us.
-    fn parse(mountinfo: &str, cgroup: &str, unified: bool) -> Self {
-        let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+    fn parse(table: &[u8], cgroup: &str, unified: bool) -> Self {
+        let mounts: Vec<Mount> = mountinfo::mounts(table).filter_map(Mount::of).collect();
         let mut layout = Self::default();
         for line in cgroup.lines() {
             let mut fields = line.splitn(3, ':');
@@ -144,18 +146,14 @@ impl Mount {
         Self { v2: true, root, mountpoint: MOUNTPOINT.into(), options: Vec::new() }
     }
 
-    fn parse(line: &str) -> Option<Self> {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut filesystem = filesystem.split(' ');
-        let v2 = match filesystem.next()? {
-            "cgroup2" => true,
-            "cgroup" => false,
+    fn of(entry: mountinfo::Mount) -> Option<Self> {
+        let v2 = match entry.fstype {
+            b"cgroup2" => true,
+            b"cgroup" => false,
             _ => return None,
         };
-        let options = filesystem.nth(1)?.split(',').map(Into::into).collect();
-        let mut mount = mount.split(' ').skip(3);
-        let (root, mountpoint) = (unescape(mount.next()?), unescape(mount.next()?));
-        Some(Self { v2, root: root.into(), mountpoint: mountpoint.into(), options })
+        let options = String::from_utf8_lossy(entry.options).split(',').map(Into::into).collect();
+        Some(Self { v2, root: entry.root.into_owned(), mountpoint: entry.point.into_owned(), options })
     }
 
     fn hierarchy(&self, names: Vec<String>, own: &str) -> Hierarchy {
@@ -170,17 +168,8 @@ impl Mount {
     }
 }
 
-/// Undoes the kernel's octal escapes of space, tab, newline and backslash (mangle_path).
-fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
-}
-
-fn read(path: &str) -> Result<String> {
-    let text = procfs::read(path).call(|| format!("read({path:?})"))?;
-    // The names of foreign mount points need not be UTF-8.
-    Ok(String::from_utf8_lossy(&text).into_owned())
+fn read(path: &str) -> Result<Vec<u8>> {
+    procfs::read(path).call(|| format!("read({path:?})"))
 }
 
 #[cfg(test)]
@@ -201,7 +190,7 @@ mod tests {
 
     #[test]
     fn v2_with_a_session() {
-        let layout = Layout::parse(V2, "0::/user.slice/user-0.slice/session-1.scope\n", true);
+        let layout = Layout::parse(V2.as_bytes(), "0::/user.slice/user-0.slice/session-1.scope\n", true);
         assert!(layout.is_v2());
         let unified = layout.unified.unwrap();
         assert_eq!(unified.mountpoint, Path::new("/sys/fs/cgroup"));
@@ -211,7 +200,7 @@ mod tests {
     #[test]
     fn hybrid_uses_v1_and_knows_the_unified_hierarchy() {
         let own = "4:memory:/a/b\n3:cpuset:/\n2:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n";
-        let layout = Layout::parse(HYBRID, own, false);
+        let layout = Layout::parse(HYBRID.as_bytes(), own, false);
         assert!(!layout.is_v2());
         let names: Vec<_> = layout.v1.iter().map(|h| h.names.join(",")).collect();
         // cpuset is known to the kernel but mounted nowhere.
@@ -224,37 +213,28 @@ mod tests {
     #[test]
     fn inside_a_container_the_mount_shows_only_its_own_cgroup() {
         let mountinfo = "30 23 0:26 /docker/0123 /sys/fs/cgroup ro,relatime - cgroup2 cgroup rw\n";
-        let own = |cgroup| Layout::parse(mountinfo, cgroup, true).unified.unwrap().own;
+        let own = |cgroup| Layout::parse(mountinfo.as_bytes(), cgroup, true).unified.unwrap().own;
         assert_eq!(own("0::/docker/0123\n"), Some(PathBuf::new()));
         assert_eq!(own("0::/docker/0123/below\n"), Some("below".into()));
         assert_eq!(own("0::/elsewhere\n"), None);
         let namespaced = "30 23 0:26 / /sys/fs/cgroup ro,relatime - cgroup2 cgroup rw\n";
-        assert_eq!(Layout::parse(namespaced, "0::/../outside\n", true).unified.unwrap().own, None);
+        assert_eq!(Layout::parse(namespaced.as_bytes(), "0::/../outside\n", true).unified.unwrap().own, None);
     }
 
     #[test]
     fn a_covered_v1_mount_does_not_count() {
         let mountinfo = format!("{HYBRID}{V2}");
-        let layout = Layout::parse(&mountinfo, "4:memory:/\n0::/\n", true);
+        let layout = Layout::parse(mountinfo.as_bytes(), "4:memory:/\n0::/\n", true);
         assert!(layout.is_v2());
         assert_eq!(layout.unified.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
-    }
-
-    #[test]
-    fn escapes_are_undone() {
-        assert_eq!(unescape("/a\\040b\\134c"), "/a b\\c");
     }
 
     #[test]
     fn the_kernel_tells_what_the_mount_table_says() {
         let Ok(told) = mount::root_of(MOUNTPOINT) else { return };
         let table = read("/proc/self/mountinfo").unwrap();
-        let mut lines = table.lines().rev().map(|line| line.split(' ').skip(3));
-        let root = lines.find_map(|mut fields| {
-            let root = fields.next()?;
-            (fields.next()? == MOUNTPOINT).then_some(root)
-        });
-        assert_eq!(String::from_utf8(told).unwrap(), unescape(root.unwrap()));
+        let at_root = mountinfo::mounts(&table).rev().find(|mount| mount.point == Path::new(MOUNTPOINT));
+        assert_eq!(PathBuf::from(OsString::from_vec(told)), at_root.unwrap().root);
         // No mount of its own there: what is told is of the one that holds it.
         mount::root_of(c"/no/such/path").unwrap_err();
     }

@@ -120,8 +120,10 @@ fn blockers(path: &Path) -> Error {
 
 /// `42 (sleep, state D)`, as far as /proc tells.
 fn describe(pid: i32) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name is in parentheses and may contain any character, parentheses too.
+    // One that has ended meanwhile is told of by its pid alone.
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name is in parentheses and may contain any byte, parentheses too.
+    let stat = String::from_utf8_lossy(&stat);
     let name = stat.find('(').zip(stat.rfind(')')).map(|(from, to)| (&stat[from + 1..to], &stat[to..]));
     match name {
         Some((name, rest)) => format!("{pid} ({name}, state {})", rest.chars().nth(2).unwrap_or('?')),

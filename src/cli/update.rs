@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxIntelRdt, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::Status;
 use crate::container::{self, Host};
@@ -14,7 +14,7 @@ use crate::{log, spec};
 /// Change the limits of a container
 #[derive(Clone, Debug, Args)]
 pub struct Update {
-    /// File with a linux.resources object, or - for stdin; the other flags are then ignored
+    /// File with a linux.resources object, or - for stdin; all flags but the schemas are then ignored
     #[arg(short, long, value_name = "FILE")]
     pub resources: Option<PathBuf>,
     /// Weight of block IO, 10 to 1000
@@ -65,10 +65,10 @@ pub struct Update {
     /// Number of processes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
-    /// Intel RDT: L3 cache schema
+    /// Shares of the L3 cache, like L3:0=7f0;1=1f, for the container's own class of linux.intelRdt
     #[arg(long, value_name = "SCHEMA")]
     pub l3_cache_schema: Option<String>,
-    /// Intel RDT: memory bandwidth schema
+    /// Shares of the memory bandwidth, like MB:0=20;1=70
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
     /// The container
@@ -79,24 +79,35 @@ pub struct Update {
 impl Update {
     /// Changes the container's limits.
     pub fn execute(&self, host: &Host) -> Outcome<Status> {
-        self.refuse_rdt()?;
+        let shares = self.shares()?;
         let changes = match &self.resources {
             Some(path) => spec::parse_resources(&read(path)?)?,
             None => self.changes(),
         };
-        container::update(host, &self.id, changes)?;
+        container::update(host, &self.id, changes, shares.as_ref())?;
         Ok(Status::DONE)
     }
 
-    fn refuse_rdt(&self) -> Outcome<()> {
-        // runc's words for a host without resctrl.
-        if self.l3_cache_schema.is_some() {
-            return Err(Error::unsupported("Intel RDT/CAT: l3 cache schema is not enabled"));
+    /// The schemas as linux.intelRdt, which no linux.resources has room for; so they count with
+    /// `--resources` too (as runc). An empty one is not given.
+    fn shares(&self) -> Outcome<Option<LinuxIntelRdt>> {
+        let given = |schema: &Option<String>| schema.clone().filter(|schema| !schema.is_empty());
+        let (cache, bandwidth) = (given(&self.l3_cache_schema), given(&self.mem_bw_schema));
+        if cache.is_none() && bandwidth.is_none() {
+            return Ok(None);
         }
-        if self.mem_bw_schema.is_some() {
-            return Err(Error::unsupported("Intel RDT/MBA: memory bandwidth schema is not enabled"));
+        // As for memBwSchema: a line of another kind would be saved under the wrong name.
+        if let Some(schema) =
+            bandwidth.as_ref().filter(|line| !line.starts_with("MB:") || line.contains('\n'))
+        {
+            return Err(Error::invalid(format!(
+                "--mem-bw-schema: must be one line that starts with MB:, not {schema:?}"
+            )));
         }
-        Ok(())
+        let mut shares = LinuxIntelRdt::default();
+        shares.set_l3_cache_schema(cache);
+        shares.set_mem_bw_schema(bandwidth);
+        Ok(Some(shares))
     }
 
     /// The flags as linux.resources; a zero where runc takes it for "not given" is left out.

@@ -21,6 +21,7 @@ use crate::error::{Call, Code, Context, Error, Result};
 use crate::namespaces::{self, Kind};
 use crate::spec::annotations;
 use crate::sys::process::inherited;
+use crate::sys::procfs;
 use crate::{log, rootfs, spec};
 
 /// CRIU's log, in the work directory or the image's.
@@ -128,7 +129,7 @@ impl Seen {
             .init
             .map(|init| init.pid)
             .ok_or_else(|| Error::new(Code::State, "container not running"))?;
-        let read = |path: String| std::fs::read_to_string(&path).call(|| format!("read({path})"));
+        let read = |path: String| procfs::read(&path).call(|| format!("read({path})"));
         let container = read(format!("/proc/{pid}/mountinfo"))?;
         let linux = spec.linux().clone().unwrap_or_default();
         let plan = namespaces::plan(&linux)?;
@@ -183,8 +184,7 @@ fn plan(
         return Ok((criu::Kind::PreDump, options));
     }
     for external in &seen.externals {
-        let name = external.destination.clone();
-        options.external_mounts.push(ExternalMount::new(name.clone(), name)?);
+        options.external_mounts.push(ExternalMount::named(&external.point, &external.destination)?);
     }
     options.external.extend(seen.descriptors.external_files());
     Ok((criu::Kind::Dump, options))
@@ -220,10 +220,14 @@ mod tests {
     use super::*;
 
     fn seen() -> Seen {
-        let external = |path: &str| rootfs::External { destination: path.into(), source: "/host".into() };
+        let external = |name: &str, point: &str| rootfs::External {
+            destination: name.into(),
+            point: point.into(),
+            source: "/host".into(),
+        };
         Seen {
             pid: 42,
-            externals: vec![external("/etc/hosts"), external("/proc/keys")],
+            externals: vec![external("/etc/hosts", "/etc/hosts"), external("/conf", "/real/conf")],
             namespaces: vec![(Kind::Network, 7), (Kind::Pid, 8)],
             freezer: Some("/sys/fs/cgroup/c".into()),
             descriptors: Descriptors::default(),
@@ -242,9 +246,12 @@ mod tests {
         assert_eq!(options.freeze_cgroup.as_deref(), Some(Path::new("/sys/fs/cgroup/c")));
         assert_eq!(options.external, ["net[7]:extRootNetNS", "pid[8]:extRootPidNS"]);
         // By the destination, and never by what is there on the host.
-        let names: Vec<_> = options.external_mounts.iter().map(|mount| (&mount.key, &mount.value)).collect();
-        assert!(names.iter().all(|(key, value)| key == value));
-        assert_eq!(names.len(), 2);
+        let named = options.external_mounts.iter().map(|mount| (mount.key.as_path(), mount.value.as_path()));
+        let expected = [("/etc/hosts", "/etc/hosts"), ("/real/conf", "/conf")];
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            expected.map(|(key, value)| (Path::new(key), Path::new(value)))
+        );
         assert_eq!(options.switches, [Switch::LeaveRunning]);
     }
 
@@ -262,9 +269,12 @@ mod tests {
 
     #[test]
     fn a_destination_that_could_stand_for_another_is_refused() {
-        let mut seen = seen();
-        seen.externals[0].destination = "/x]:/etc".into();
-        assert!(plan(&CheckpointOptions::default(), Options::default(), Path::new("/r"), &seen).is_err());
+        for is_point in [false, true] {
+            let mut seen = seen();
+            let external = &mut seen.externals[0];
+            *(if is_point { &mut external.point } else { &mut external.destination }) = "/x]:/etc".into();
+            assert!(plan(&CheckpointOptions::default(), Options::default(), Path::new("/r"), &seen).is_err());
+        }
     }
 
     #[test]

@@ -252,14 +252,13 @@ fn add_capabilities(
     names: &[String],
     warnings: &mut Vec<String>,
 ) -> LinuxCapabilities {
-    let known = names.iter().filter_map(|name| {
-        let capability = Capability::deserialize(StrDeserializer::<NameError>::new(name)).ok();
-        if capability.is_none() {
-            warnings.push(format!("--cap: unknown capability {name:?} ignored"));
+    let mut added = Vec::new();
+    for name in names {
+        match Capability::deserialize(StrDeserializer::<NameError>::new(name)) {
+            Ok(capability) => added.push(capability),
+            Err(_) => warnings.push(format!("--cap: unknown capability {name:?} ignored")),
         }
-        capability
-    });
-    let added: Vec<Capability> = known.collect();
+    }
     let with = |set: &Option<std::collections::HashSet<Capability>>| {
         let mut set = set.clone().unwrap_or_default();
         set.extend(&added);

@@ -268,8 +268,10 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let (Some(before), Some(host)) = (&self.before, host_terminal()) {
-            // Nothing more can be done for a terminal that refuses its own attributes.
-            tty::restore(host, before).ok();
+            // Nothing more can be done for a terminal that refuses its own attributes, but to say it.
+            if let Err(error) = tty::restore(host, before) {
+                log::warning(&format!("the terminal stays in raw mode: {error}; `stty sane` sets it right"));
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::log;
 use crate::namespaces::{Kind, bring_up_loopback, in_new, in_that_of};
 use crate::security;
 use crate::sys::process::{self, Child, pidfd_open};
-use crate::sys::procfs::Procfs;
+use crate::sys::procfs::{self, Procfs};
 
 /// CRIU's log, in the work directory or the image's.
 const LOG: &str = "restore.log";
@@ -75,6 +75,7 @@ pub fn restore(host: &Host, id: &str, options: &RestoreOptions) -> Result<u8> {
     // CRIU makes its own.
     drop(planned.network.take());
     let descriptors = Descriptors::read(&options.image.path)?;
+    let mount_points = criu::mount_points(&options.image.path)?;
     let version = criu::version()?;
     if (options.lsm_profile.is_some() || options.lsm_mount_context.is_some()) && version < CHANGES_PROFILES {
         return Err(Error::unsupported("--lsm-profile and --lsm-mount-context need CRIU 3.16"));
@@ -83,7 +84,7 @@ pub fn restore(host: &Host, id: &str, options: &RestoreOptions) -> Result<u8> {
     let (dir, lock) = host.root.claim(id)?;
     let record = planned.record(id);
     let mut restoration =
-        Restoration { planned, dir, record, options, descriptors, init: None, terminal: None };
+        Restoration { planned, dir, record, options, descriptors, mount_points, init: None, terminal: None };
     if let Err(error) = restoration.go() {
         let Restoration { dir, record, init, .. } = &restoration;
         return Err(undo(dir, record, init.as_ref(), error).context(format!("restore container {id}")));
@@ -113,6 +114,8 @@ struct Restoration<'a> {
     record: Record,
     options: &'a RestoreOptions,
     descriptors: Descriptors,
+    /// Where CRIU will mount something on files of the host.
+    mount_points: Vec<PathBuf>,
     init: Option<Child>,
     /// The master of its terminal, when nobody else wants it.
     terminal: Option<OwnedFd>,
@@ -126,7 +129,7 @@ impl Restoration<'_> {
         self.record.cgroup = cgroups::Record::none();
         // Nothing that a restore mounts is ever seen on the host, or left there by a crash: both mount
         // namespaces end with what is done in them.
-        in_new(Kind::Mount, || self.planned.init.rootfs.make_mount_points())?;
+        in_new(Kind::Mount, || self.planned.init.rootfs.make_mount_points(&self.mount_points))?;
         let root = self.dir.path().join(ROOT);
         std::fs::DirBuilder::new().mode(0o711).create(&root).call(|| format!("mkdir({})", root.display()))?;
         // Our own directory: CRIU wants its path as the kernel has it, without symlinks.
@@ -220,8 +223,7 @@ impl Restoration<'_> {
         };
         options.set(Switch::EvasiveDevices, true);
         options.set(Switch::RestoreSibling, true);
-        let host =
-            std::fs::read_to_string("/proc/self/mountinfo").call(|| "read(/proc/self/mountinfo)".into())?;
+        let host = procfs::read("/proc/self/mountinfo").call(|| "read(/proc/self/mountinfo)".into())?;
         for external in self.planned.init.rootfs.sources_of_external_mounts(&host) {
             options.external_mounts.push(ExternalMount::new(external.destination, external.source)?);
         }

@@ -153,8 +153,9 @@ fn owner_name(uid: u32) -> String {
     if uid == 0 {
         return "root".into();
     }
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_in(&passwd, uid).map_or_else(|| format!("#{uid}"), str::to_owned)
+    // Without one nobody has a name; one that is not UTF-8 in some line is good for the others.
+    let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+    name_in(&String::from_utf8_lossy(&passwd), uid).map_or_else(|| format!("#{uid}"), str::to_owned)
 }
 
 fn name_in(passwd: &str, uid: u32) -> Option<&str> {

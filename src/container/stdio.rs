@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys::{mountinfo, procfs};
 
 /// The file in the image's directory.
 const FILE: &str = "descriptors.json";
@@ -27,8 +28,8 @@ impl Descriptors {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn of(init: i32, pids: &[i32], mountinfo: &str) -> Result<Self> {
-        let mounts: BTreeSet<&str> = mountinfo.lines().filter_map(|line| line.split(' ').next()).collect();
+    pub fn of(init: i32, pids: &[i32], mountinfo: &[u8]) -> Result<Self> {
+        let mounts: BTreeSet<&[u8]> = mountinfo::mounts(mountinfo).map(|mount| mount.id).collect();
         let mut names = vec![String::new(); 3];
         let mut end = 3;
         for open in open_files(init)? {
@@ -37,7 +38,7 @@ impl Descriptors {
             };
             let name = match () {
                 () if open.is_pipe() && !has_other_end(&open, pids)? => Some(open.link.clone()),
-                () if !open.is_nameless() && !mounts.contains(open.mount.as_str()) => {
+                () if !open.is_nameless() && !mounts.contains(open.mount.as_bytes()) => {
                     open.external_file(init)?
                 }
                 () => None,
@@ -133,25 +134,35 @@ impl Open {
 /// The open files of a process, by number; none when it has ended.
 fn open_files(pid: i32) -> Result<Vec<Open>> {
     let directory = format!("/proc/{pid}/fd");
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error).call(|| format!("opendir({directory})")),
+    let Some(entries) = unless_closed(fs::read_dir(&directory)).call(|| format!("opendir({directory})"))?
+    else {
+        return Ok(Vec::new());
     };
     let mut open = Vec::new();
     for entry in entries {
         let name = entry.call(|| format!("readdir({directory})"))?.file_name();
         let Some(number) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
-        let link = fs::read_link(format!("{directory}/{number}"));
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"));
-        // Closed since.
-        let (Ok(link), Ok(info)) = (link, info) else { continue };
-        open.push(parse(number, link.to_string_lossy().into_owned(), &info));
+        let path = format!("{directory}/{number}");
+        let Some(link) = unless_closed(fs::read_link(&path)).call(|| format!("readlink({path})"))? else {
+            continue;
+        };
+        let path = format!("/proc/{pid}/fdinfo/{number}");
+        let Some(info) = unless_closed(procfs::read(&path)).call(|| format!("read({path})"))? else {
+            continue;
+        };
+        // The name of a file says no more than that it has one, so it need not be UTF-8.
+        open.push(parse(number, link.to_string_lossy().into_owned(), &String::from_utf8_lossy(&info)));
     }
     open.sort_by_key(|open| open.number);
     Ok(open)
+}
+
+/// None for a descriptor, or a process, that is gone since.
+fn unless_closed<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 fn parse(number: RawFd, link: String, info: &str) -> Open {
@@ -182,7 +193,7 @@ mod tests {
     fn tells_what_leads_out_from_what_does_not() {
         let (reader, writer) = std::io::pipe().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let own = fs::read("/proc/self/mountinfo").unwrap();
         let link = fs::read_link(format!("/proc/self/fd/{}", reader.as_raw_fd())).unwrap();
         let link = link.to_str().unwrap().to_owned();
         // Both ends in the container: its own business.
@@ -198,7 +209,7 @@ mod tests {
     fn names_files_of_mounts_that_the_container_lacks() {
         let file = fs::File::open("/dev/null").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let descriptors = Descriptors::of(me, &[me], "").unwrap();
+        let descriptors = Descriptors::of(me, &[me], b"").unwrap();
         let names = descriptors.external_files();
         let inode = file.metadata().unwrap().ino();
         assert!(names.iter().any(|name| name.ends_with(&format!(":{inode:x}]"))), "{names:?}");

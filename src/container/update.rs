@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxIntelRdt, LinuxMemory, LinuxResources};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Host;
 use super::freeze::live_record;
-use super::state::StateDir;
+use super::state::{Record, StateDir};
 use crate::error::{Error, Result};
-use crate::{cgroups, log, spec};
+use crate::{cgroups, log, resctrl, spec};
 
-/// Sets `changes`; what they do not mention stays as it is. All of them, or none.
+/// Sets `changes`, and of caches and memory bandwidth the `shares` (`l3CacheSchema`, `memBwSchema`); what they
+/// do not mention stays as it is. All of them, or none.
 ///
 /// Memory and cpu are set together with the container's other values of the same kind, since limits
 /// depend on each other: that of swap on cgroup v2 is worked out from that of memory, and a period
@@ -22,14 +23,34 @@ use crate::{cgroups, log, spec};
 ///
 /// # Errors
 /// The container has stopped, or the kernel refuses a value: the limits are then what they were.
-pub fn update(host: &Host, id: &str, mut changes: LinuxResources) -> Result<()> {
+pub fn update(host: &Host, id: &str, changes: LinuxResources, shares: Option<&LinuxIntelRdt>) -> Result<()> {
     let dir = host.root.open(id)?;
     let _lock = dir.lock(Duration::from_secs(10))?;
+    shares.map_or(Ok(()), resctrl::check_host)?;
     let record = live_record(&dir)?;
-    unlimit_swap_with_memory(&mut changes);
     let mut config = Config::read(&dir)?;
-    let merged: LinuxResources = merge(&config.resources, &changes)?;
+    let class = match shares {
+        Some(shares) => resctrl::Change::plan(shares, record.rdt.as_ref(), config.rdt.as_ref())?,
+        None => None,
+    };
+    if let Some(class) = &class {
+        class.apply()?;
+    }
+    // A container without a cgroup may have a class all the same.
+    if shares.is_none() || changes != LinuxResources::default() {
+        let result = set_limits(&record, &mut config, changes);
+        result.map_err(|error| match &class {
+            Some(class) => class.set_back_after(error),
+            None => error,
+        })?;
+    }
+    // A later update merges with what is in force now.
+    config.write(&dir, shares)
+}
 
+fn set_limits(record: &Record, config: &mut Config, mut changes: LinuxResources) -> Result<()> {
+    unlimit_swap_with_memory(&mut changes);
+    let merged: LinuxResources = merge(&config.resources, &changes)?;
     let mut wanted = changes;
     if wanted.memory().is_some() {
         wanted.set_memory(*merged.memory());
@@ -42,9 +63,8 @@ pub fn update(host: &Host, id: &str, mut changes: LinuxResources) -> Result<()> 
     let result = record.cgroup.update(&update, &mut warnings);
     warnings.iter().for_each(|warning| log::warning(warning));
     result?;
-    // A later update merges with what is in force now.
     config.resources = merged;
-    config.write(&dir)
+    Ok(())
 }
 
 /// Memory without a limit and swap with the old one would not fit together, and nobody who lifts the
@@ -61,6 +81,7 @@ fn unlimit_swap_with_memory(changes: &mut LinuxResources) {
 struct Config {
     document: Value,
     resources: LinuxResources,
+    rdt: Option<LinuxIntelRdt>,
 }
 
 impl Config {
@@ -68,14 +89,18 @@ impl Config {
         let text = dir.config()?;
         // Its warnings were given when the container was created.
         let spec = spec::parse(&text, &mut Vec::new())?;
-        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let linux = spec.linux().clone().unwrap_or_default();
+        let resources = linux.resources().clone().unwrap_or_default();
         let document = serde_json::from_slice(&text).map_err(encoding)?;
-        Ok(Self { document, resources })
+        Ok(Self { document, resources, rdt: linux.intel_rdt().clone() })
     }
 
-    fn write(mut self, dir: &StateDir) -> Result<()> {
+    fn write(mut self, dir: &StateDir, shares: Option<&LinuxIntelRdt>) -> Result<()> {
         let linux = &mut self.document["linux"];
         linux["resources"] = serde_json::to_value(&self.resources).map_err(encoding)?;
+        if let Some(shares) = shares {
+            merge_value(&mut linux["intelRdt"], serde_json::to_value(shares).map_err(encoding)?);
+        }
         dir.save_config(&serde_json::to_vec(&self.document).map_err(encoding)?)
     }
 }

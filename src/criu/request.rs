@@ -3,7 +3,7 @@
 
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::wire::Message;
 use crate::error::{Error, Result};
@@ -118,15 +118,31 @@ pub struct ExternalMount {
 }
 
 impl ExternalMount {
+    /// For a dump: the mount at `point` gets a name, under which a restore is asked for it.
+    ///
+    /// # Errors
+    /// As [`ExternalMount::new`], which is what the name will have to pass.
+    pub fn named(point: &Path, name: &Path) -> Result<Self> {
+        Self::new(name.to_owned(), PathBuf::new())?;
+        Self::new(point.to_owned(), name.to_owned())
+    }
+
     /// `]:` would end the key early: CRIU joins the two to `mnt[KEY]:VALUE` and takes them apart again, so
-    /// that a key could name another mount (CVE-2026-119101).
+    /// that a key could name another mount (CVE-2026-119101). A newline CRIU does not read out of the kernel's
+    /// table of mounts.
     ///
     /// # Errors
     /// There is one in the key.
     pub fn new(key: PathBuf, value: PathBuf) -> Result<Self> {
-        match key.as_os_str().as_bytes().windows(2).any(|pair| pair == b"]:") {
-            true => Err(Error::invalid(format!("{key:?} cannot be named to CRIU: it has \"]:\" in it"))),
-            false => Ok(Self { key, value }),
+        let bytes = key.as_os_str().as_bytes();
+        let stumbles =
+            [&b"]:"[..], b"\n"].into_iter().find(|words| bytes.windows(words.len()).any(|at| at == *words));
+        match stumbles {
+            Some(words) => {
+                let words = String::from_utf8_lossy(words);
+                Err(Error::invalid(format!("{key:?} cannot be named to CRIU: it has {words:?} in it")))
+            }
+            None => Ok(Self { key, value }),
         }
     }
 }
@@ -364,6 +380,7 @@ mod tests {
     #[test]
     fn a_key_cannot_end_early() {
         assert!(ExternalMount::new("/a]:/etc".into(), "/x".into()).is_err());
+        assert!(ExternalMount::new("/a\nb".into(), "/x".into()).is_err());
         assert!(ExternalMount::new("/a]b:[c".into(), "/x]:y".into()).is_ok());
     }
 }

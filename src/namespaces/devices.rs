@@ -117,11 +117,13 @@ impl Moved {
     fn try_take(&mut self, name: &NetDevice) -> Result<()> {
         let (index, was_up) = find(&mut self.here, &name.host)?;
         let addresses = addresses(&mut self.here, index)?;
-        if find(&mut self.there, &name.container).is_ok() {
-            return Err(Error::new(
-                Code::Exists,
-                format!("a device named {:?} is there already", name.container),
-            ));
+        match find(&mut self.there, &name.container) {
+            Err(error) if error.errno() == Some(Errno::ENODEV) => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                let what = format!("a device named {:?} is there already", name.container);
+                return Err(Error::new(Code::Exists, what));
+            }
         }
         let moved = relocate(&mut self.here, index, &name.container, self.namespace.as_fd());
         // Its number is only kept where nobody else has it, its new name it gets after the move.

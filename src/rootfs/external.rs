@@ -2,9 +2,12 @@
 //! and a restore mounts what config.json says for each name.
 //!
 //! The name is the mount's destination in config.json, never what the image or the container's own files
-//! make of it. CRIU knows mounts by their paths, and mounts by path; so no destination may lead through a
-//! symlink, neither in the container that is dumped nor in the rootfs that it is restored to, or a name
-//! would stand for another mount, or another place (CVE-2026-119101, CVE-2026-115520).
+//! make of it. CRIU knows mounts by their paths, and mounts by path, so two things may not be asked of files
+//! that others can change (CVE-2026-119101, CVE-2026-115520):
+//!
+//! - Where a destination has led to, through a symlink of the rootfs, when the container is dumped. The kernel
+//!   is asked: the mount is the one that shows that file or directory of that file system.
+//! - Where CRIU will get when it restores. No symlink may be on the way to a mount point of the image.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -16,12 +19,12 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use super::attach::seal;
 use super::build::{Root, cut_off};
 use super::devices::host_path;
-use super::hostfs::unescape;
 use super::inroot::{self, Missing, Symlinks};
 use super::plan::{Mount, Plan, Step, What};
 use super::source;
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Clone};
+use crate::sys::mountinfo::{self, Mount as Entry};
 
 /// How a directory is opened that is only gone through.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -29,8 +32,10 @@ const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_
 /// A mount that no image holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct External {
-    /// Where it is in the container; its name.
+    /// Where config.json wants it in the container; its name.
     pub destination: PathBuf,
+    /// Where it is, when a symlink has led it elsewhere.
+    pub point: PathBuf,
     /// What it shows of the host.
     pub source: PathBuf,
 }
@@ -44,56 +49,50 @@ struct Candidate {
     certain: bool,
 }
 
-/// A line of mountinfo (proc_pid_mountinfo(5)).
-struct Entry {
-    /// `major:minor` of the file system.
-    device: String,
-    point: PathBuf,
-    fstype: String,
-}
-
-fn parse(mountinfo: &str) -> Vec<Entry> {
-    let parse = |line: &str| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(2);
-        let device = fields.next()?.to_owned();
-        let point = unescape(fields.nth(1)?).into();
-        Some(Entry { device, point, fstype: filesystem.split(' ').next()?.to_owned() })
-    };
-    mountinfo.lines().filter_map(parse).collect()
-}
-
 impl Plan {
     /// The external mounts of a container that lives: `container` is the mountinfo of its first process,
     /// `host` the caller's own.
     ///
     /// # Errors
-    /// A mount of config.json is not where its destination says, or cannot be restored.
-    pub fn external_mounts(&self, container: &str, host: &str) -> Result<Vec<External>> {
-        let (container, host) = (parse(container), parse(host));
-        let mut externals = Vec::new();
-        for candidate in self.candidates() {
-            let External { destination, source } = &candidate.external;
+    /// A mount of config.json is not in the container, or cannot be restored.
+    pub fn external_mounts(&self, container: &[u8], host: &[u8]) -> Result<Vec<External>> {
+        let container: Vec<Entry> = mountinfo::mounts(container).collect();
+        let host: Vec<Entry> = mountinfo::mounts(host).collect();
+        let candidates = self.candidates();
+        let mut externals: Vec<External> = Vec::new();
+        for candidate in &candidates {
+            let External { destination, source, .. } = &candidate.external;
             // A masked directory is covered by a tmpfs, which an image holds.
-            let there = |entry: &&Entry| {
-                entry.point == *destination && (candidate.certain || entry.fstype != "tmpfs")
+            let there = |entry: &Entry| {
+                entry.point == *destination && (candidate.certain || entry.fstype != b"tmpfs")
             };
-            if container.iter().any(|entry| there(&entry)) {
-                if candidate.recursive {
-                    externals.extend(below(&host, source, destination).filter_map(|(device, external)| {
-                        let same =
-                            |entry: &Entry| entry.point == external.destination && entry.device == device;
-                        container.iter().any(same).then_some(external)
-                    }));
+            let taken = |point: &Path| {
+                candidates.iter().any(|other| other.external.destination == point)
+                    || externals.iter().any(|other| other.point == point)
+            };
+            let point = match container.iter().any(there) {
+                true => Some(destination.clone()),
+                false => led_elsewhere(source, &container, &host, taken),
+            };
+            let Some(point) = point else {
+                if !candidate.certain {
+                    continue;
                 }
-                externals.push(candidate.external);
-            } else if candidate.certain {
                 return Err(Error::unsupported(format!(
-                    "the mount at {} is somewhere else in the container",
-                    destination.display()
+                    "the mount at {} is not in the container any more, or shows something else than {}",
+                    destination.display(),
+                    source.display()
                 ))
-                .remedy("a symlink of its rootfs has led it there; give the destination without symlinks"));
+                .remedy("CRIU cannot restore what config.json does not tell"));
+            };
+            if candidate.recursive {
+                let below = below(&host, source, destination, &point);
+                externals.extend(below.filter_map(|(device, external)| {
+                    let same = |entry: &Entry| entry.point == external.point && entry.device == device;
+                    container.iter().any(same).then_some(external)
+                }));
             }
+            externals.push(External { point, ..candidate.external.clone() });
         }
         self.refuse_idmapped()?;
         Ok(unique(externals))
@@ -101,13 +100,14 @@ impl Plan {
 
     /// All names that an image of this container may have, with what is to be mounted for each. `host` is
     /// the caller's mountinfo.
-    pub fn sources_of_external_mounts(&self, host: &str) -> Vec<External> {
-        let host = parse(host);
+    pub fn sources_of_external_mounts(&self, host: &[u8]) -> Vec<External> {
+        let host: Vec<Entry> = mountinfo::mounts(host).collect();
         let mut externals = Vec::new();
         for candidate in self.candidates() {
-            let External { destination, source } = &candidate.external;
+            let External { destination, source, point } = &candidate.external;
             if candidate.recursive {
-                externals.extend(below(&host, source, destination).map(|(_, external)| external));
+                let below = below(&host, source, destination, point);
+                externals.extend(below.map(|(_, external)| external));
             }
             externals.push(candidate.external);
         }
@@ -117,25 +117,24 @@ impl Plan {
     fn candidates(&self) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for mount in self.mounts() {
-            let bind = match &mount.what {
-                What::Bind(bind) => bind,
-                // The kernel refuses a new sysfs there, so the bind is what was mounted.
+            let (bind, certain) = match &mount.what {
+                // With copy-symlink what became of it may be a symlink.
+                What::Bind(bind) => (bind, !bind.copy_symlink),
+                // The kernel may have refused a new sysfs there, and the bind is what was mounted.
                 What::Filesystem(filesystem) => match &filesystem.fallback {
-                    Some(bind) if filesystem.fstype.as_c_str() == c"sysfs" => bind,
+                    Some(bind) if filesystem.fstype.as_c_str() == c"sysfs" => (bind, false),
                     _ => continue,
                 },
             };
-            // What became of it is a symlink, or is a mount that the option did not apply to.
-            let certain = !bind.copy_symlink;
             // The host's own path, as the mountinfo has it.
             #[allow(clippy::disallowed_methods)]
             let source = bind.source.canonicalize().unwrap_or_else(|_| bind.source.clone());
-            let external = External { destination: mount.destination.clone(), source };
+            let external = External::at(&mount.destination, source);
             let recursive = bind.clone == Clone::Recursive;
             candidates.push(Candidate { external, recursive, certain });
         }
         let file = |destination: &Path, source: &Path| Candidate {
-            external: External { destination: destination.to_owned(), source: source.to_owned() },
+            external: External::at(destination, source.to_owned()),
             recursive: false,
             certain: false,
         };
@@ -188,17 +187,22 @@ impl Plan {
     /// The mounts that this takes stay in the caller's mount namespace, which has to be one that is
     /// thrown away afterwards.
     ///
+    /// `restored` are the places of the image where CRIU will mount something on the rootfs or a volume.
+    ///
     /// # Errors
-    /// A destination leads through a symlink; a mount point cannot be made.
-    pub fn make_mount_points(&self) -> Result<()> {
+    /// A symlink is on the way to one of them; a mount point cannot be made.
+    pub fn make_mount_points(&self, restored: &[PathBuf]) -> Result<()> {
         self.refuse_idmapped()?;
         cut_off(libc::MS_SLAVE)?;
         let root = open(&self.rootfs, DIRECTORY, Mode::empty()).call(|| "open(rootfs)".into());
         let made = root.and_then(|root| {
+            // Nothing is made either where a symlink of the rootfs leads.
+            refuse_symlinks(&root, restored)?;
             let root = Root::new(root);
             let made = self.make_all_mount_points(&root);
             root.restore_umask();
-            made
+            // With those of the volumes, which are mounted now.
+            made.and_then(|()| refuse_symlinks(root.fd(), restored))
         });
         made.with_context(|| format!("rootfs {}", self.rootfs.display()))
     }
@@ -235,7 +239,7 @@ impl Root {
                 _ => Missing::File,
             })
         };
-        let target = inroot::find_or_make(self.fd(), &mount.destination, Symlinks::Refuse, missing)?;
+        let target = inroot::find_or_make(self.fd(), &mount.destination, Symlinks::Follow, missing)?;
         if let Some(source) = source {
             let tree = mount::open_tree(source.as_fd(), c"", Clone::Recursive, true)
                 .call(|| "open_tree(source, CLONE|RECURSIVE)".into())?;
@@ -245,16 +249,53 @@ impl Root {
     }
 }
 
-/// The mounts of the host below `source`, as they are below `destination`; each with its device.
+impl External {
+    fn at(destination: &Path, source: PathBuf) -> Self {
+        Self { destination: destination.to_owned(), point: destination.to_owned(), source }
+    }
+}
+
+/// CRIU follows a symlink that it finds on its way, out of the rootfs too. What is not there yet can be none.
+fn refuse_symlinks(root: impl AsFd, points: &[PathBuf]) -> Result<()> {
+    points.iter().try_for_each(|point| {
+        let found = inroot::find(root.as_fd(), point, Symlinks::Refuse);
+        found.map(drop).with_context(|| format!("mount point {} of the image", point.display()))
+    })
+}
+
+/// Where the container has the mount that shows `source`, if its destination led through a symlink: which
+/// directory of which file system a mount shows is the kernel's word, and the container's files have no part
+/// in it. `taken` is what stands for another mount; of two that show the same, either will do.
+fn led_elsewhere(
+    source: &Path,
+    container: &[Entry],
+    host: &[Entry],
+    taken: impl Fn(&Path) -> bool,
+) -> Option<PathBuf> {
+    // What was mounted last covers what was there before.
+    let mount = host.iter().rev().find(|entry| source.starts_with(&entry.point))?;
+    let rest = source.strip_prefix(&mount.point).ok()?;
+    let root = if rest.as_os_str().is_empty() { mount.root.to_path_buf() } else { mount.root.join(rest) };
+    let shows = |entry: &&Entry| entry.device == mount.device && entry.root == root && !taken(&entry.point);
+    container.iter().find(shows).map(|entry| entry.point.to_path_buf())
+}
+
+/// The mounts of the host below `source`, as they are below `destination`, which is at `point`; each with its
+/// device.
 fn below<'a>(
     host: &'a [Entry],
     source: &'a Path,
     destination: &'a Path,
-) -> impl Iterator<Item = (&'a str, External)> {
+    point: &'a Path,
+) -> impl Iterator<Item = (&'a [u8], External)> {
     host.iter().filter_map(move |entry| {
         let rest = entry.point.strip_prefix(source).ok().filter(|rest| !rest.as_os_str().is_empty())?;
-        let external = External { destination: destination.join(rest), source: entry.point.clone() };
-        Some((entry.device.as_str(), external))
+        let external = External {
+            destination: destination.join(rest),
+            point: point.join(rest),
+            source: entry.point.to_path_buf(),
+        };
+        Some((entry.device, external))
     })
 }
 

@@ -7,11 +7,12 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Call, Result};
+use crate::sys::{mountinfo, procfs};
 
 /// Unmounts every full procfs and sysfs outside `root`; where that is refused, as for locked mounts of
 /// a user namespace, covers it with an empty tmpfs.
 pub(super) fn hide(root: BorrowedFd<'_>) -> Result<()> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").call(|| "read(mountinfo)".into())?;
+    let table = procfs::read("/proc/self/mountinfo").call(|| "read(mountinfo)".into())?;
     let root = nix::fcntl::readlink(&*format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&root)))
         .call(|| "readlink(rootfs)".into())?;
     for mountpoint in full_mounts(&table, Path::new(&root)) {
@@ -36,41 +37,15 @@ fn hide_one(mountpoint: &Path) -> Result<()> {
     }
 }
 
-/// The mount points outside `root` of whole procfs and sysfs mounts, from a mountinfo (proc(5)), the
-/// deepest of stacked ones last.
-fn full_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
-    let full = |line: &str| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let (subtree, mountpoint) = (fields.next()?, fields.next()?);
-        let fstype = filesystem.split(' ').next()?;
-        let mountpoint = PathBuf::from(unescape(mountpoint));
-        (subtree == "/" && matches!(fstype, "proc" | "sysfs") && !mountpoint.starts_with(root))
-            .then_some(mountpoint)
-    };
-    table.lines().filter_map(full).collect()
-}
-
-/// mountinfo writes space, tab, newline and backslash as `\ooo`.
-pub(super) fn unescape(field: &str) -> std::ffi::OsString {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = field.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = field.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (bytes[at], octal) {
-            (b'\\', Some(byte)) => {
-                plain.push(byte);
-                at += 4;
-            }
-            (byte, _) => {
-                plain.push(byte);
-                at += 1;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(plain)
+/// The mount points outside `root` of whole procfs and sysfs mounts, from a mountinfo, the deepest of stacked
+/// ones last.
+fn full_mounts(table: &[u8], root: &Path) -> Vec<PathBuf> {
+    let full = mountinfo::mounts(table).filter(|mount| {
+        mount.root == Path::new("/")
+            && matches!(mount.fstype, b"proc" | b"sysfs")
+            && !mount.point.starts_with(root)
+    });
+    full.map(|mount| mount.point.into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -79,11 +54,11 @@ mod tests {
 
     #[test]
     fn only_whole_ones_outside_the_root_are_hidden() {
-        let table = "22 27 0:21 / /proc rw - proc proc rw\n\
+        let table = b"22 27 0:21 / /proc rw - proc proc rw\n\
                      23 27 0:22 / /my\\040sys rw shared:1 - sysfs sysfs rw\n\
                      24 27 0:21 /sys /ro rw - proc proc rw\n\
                      25 27 0:21 / /c/rootfs/proc rw - proc proc rw\n\
-                     26 27 0:6 / /dev rw - devtmpfs devtmpfs rw\n";
+                     26 27 0:6 / /dev\xff rw - devtmpfs devtmpfs rw\n";
         assert_eq!(full_mounts(table, Path::new("/c/rootfs")), [Path::new("/proc"), Path::new("/my sys")]);
     }
 }

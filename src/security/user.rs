@@ -147,6 +147,7 @@ fn unmapped(error: Error, what: &str) -> Error {
     }
 }
 
+/// Where the kernel does not say so, setgroups(2) will.
 fn setgroups_denied(procfs: &Procfs) -> bool {
     let mut text = String::new();
     procfs

@@ -149,6 +149,7 @@ fn is_empty<T: AsRef<OsStr>>(member: &Option<T>) -> bool {
 pub(super) fn adapt_spec(spec: &mut Spec) {
     if spec.linux().is_none() {
         // Whoever takes oci-spec's default for it would have namespaces that nobody asked for.
+        // Nothing in an object without members can be wrong.
         spec.set_linux(serde_json::from_str("{}").ok());
     }
     clear_empty_members(spec);

@@ -12,6 +12,7 @@ mod early;
 pub mod fs;
 pub mod heap;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod process;

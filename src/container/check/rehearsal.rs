@@ -167,28 +167,36 @@ fn limits(
 ) -> Option<cgroups::Plan> {
     let mut linux = spec.linux().clone().unwrap_or_default();
     let resources = linux.resources().clone();
-    let before = findings.len();
     linux.set_resources(None);
-    let mut plan = cgroups::plan(Some(&linux), ID, layout, driver, &mut Vec::new())
-        .map_err(|error| findings.push(refused(&CGROUPS_PATH, "linux.cgroupsPath", &error)))
-        .ok();
-    if let Some(resources) = &resources
-        && plan.is_some()
-    {
-        for (member, alone) in apart(resources) {
-            let path = format!("linux.resources.{member}");
-            let mut warnings = Vec::new();
-            linux.set_resources(Some(alone));
-            let planned = cgroups::plan(Some(&linux), ID, layout, driver, &mut warnings);
-            findings.extend(planned.err().map(|error| refused(&RESOURCES, &path, &error)));
-            findings.extend(warnings.iter().map(|warning| told(&RESOURCE_UNUSED, &path, warning)));
+    let plan = match cgroups::plan(Some(&linux), ID, layout, driver, &mut Vec::new()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            findings.push(refused(&CGROUPS_PATH, "linux.cgroupsPath", &error));
+            return None;
         }
-        let is_sound = findings[before..].iter().all(|finding| finding.rule != &RESOURCES);
-        linux.set_resources(Some(resources.clone()));
-        plan =
-            is_sound.then(|| cgroups::plan(Some(&linux), ID, layout, driver, &mut Vec::new()).ok()).flatten();
+    };
+    let Some(resources) = resources else { return Some(plan) };
+    let before = findings.len();
+    for (member, alone) in apart(&resources) {
+        let path = format!("linux.resources.{member}");
+        let mut warnings = Vec::new();
+        linux.set_resources(Some(alone));
+        let planned = cgroups::plan(Some(&linux), ID, layout, driver, &mut warnings);
+        findings.extend(planned.err().map(|error| refused(&RESOURCES, &path, &error)));
+        findings.extend(warnings.iter().map(|warning| told(&RESOURCE_UNUSED, &path, warning)));
     }
-    plan
+    if findings[before..].iter().any(|finding| finding.rule == &RESOURCES) {
+        return None;
+    }
+    linux.set_resources(Some(resources));
+    match cgroups::plan(Some(&linux), ID, layout, driver, &mut Vec::new()) {
+        Ok(plan) => Some(plan),
+        // Each is right by itself, and not all of them together.
+        Err(error) => {
+            findings.push(refused(&RESOURCES, "linux.resources", &error));
+            None
+        }
+    }
 }
 
 /// What annotations ask of the cgroup; the hierarchy of cgroup v1 that is to be shown.

@@ -46,6 +46,7 @@ const CONTAINER: &str = "\
 ";
 
 const HOST: &str = "\
+30 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 60 59 0:60 / /nowhere/data/sub rw,relatime - tmpfs tmpfs rw
 61 59 0:99 / /nowhere/data/own rw,relatime - tmpfs tmpfs rw
 62 59 0:98 / /nowhere/database rw,relatime - tmpfs tmpfs rw
@@ -54,7 +55,7 @@ const HOST: &str = "\
 #[test]
 fn names_what_shows_the_host_and_nothing_else() {
     let plan = planned(BINDS, r#""/proc/keys", "/proc/acpi", "/proc/absent""#);
-    let externals = plan.external_mounts(CONTAINER, HOST).unwrap();
+    let externals = plan.external_mounts(CONTAINER.as_bytes(), HOST.as_bytes()).unwrap();
     // /vol/own is the container's: the host has another file system there.
     assert_eq!(names(&externals), ["/vol/sub", "/vol", "/etc/hosts", "/proc/keys"]);
 }
@@ -62,7 +63,7 @@ fn names_what_shows_the_host_and_nothing_else() {
 #[test]
 fn a_restore_knows_the_source_of_every_name() {
     let plan = planned(BINDS, r#""/proc/keys""#);
-    let externals = plan.sources_of_external_mounts(HOST);
+    let externals = plan.sources_of_external_mounts(HOST.as_bytes());
     let source = |destination: &str| {
         let found = externals.iter().find(|external| external.destination == Path::new(destination));
         found.map(|external| external.source.to_str().unwrap())
@@ -75,11 +76,36 @@ fn a_restore_knows_the_source_of_every_name() {
     assert_eq!(source("/nowhere/database"), None);
 }
 
+/// Names, and where each is.
+fn places(container: &str) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let externals = planned(BINDS, "").external_mounts(container.as_bytes(), HOST.as_bytes()).unwrap();
+    externals.iter().map(|external| (text(&external.destination), text(&external.point))).collect()
+}
+
 #[test]
-fn a_mount_that_a_symlink_led_elsewhere_is_refused() {
-    let container = CONTAINER.replace(" /vol ", " /host-looking ");
-    let error = planned(BINDS, "").external_mounts(&container, HOST).unwrap_err().to_string();
-    assert!(error.starts_with("the mount at /vol is somewhere else in the container"), "{error}");
+fn a_mount_that_a_symlink_led_elsewhere_is_found_by_what_it_shows() {
+    let container = CONTAINER.replace(" /vol", " /real/vol");
+    let container = container.replace("161 136 254:0 /data", "161 136 254:0 /nowhere/data");
+    let expected = [("/vol/sub", "/real/vol/sub"), ("/vol", "/real/vol"), ("/etc/hosts", "/etc/hosts")];
+    assert_eq!(places(&container), expected.map(|(name, point)| (name.to_owned(), point.to_owned())));
+}
+
+#[test]
+fn a_mount_that_shows_something_else_is_refused() {
+    for (from, to) in [
+        // Another directory, another file system.
+        ("254:0 /data /vol ", "254:0 /data /real/vol "),
+        ("254:0 /data /vol ", "254:1 /nowhere/data /real/vol "),
+        // It stands for another mount of config.json.
+        ("254:0 /hosts /etc/hosts", "254:0 /nowhere/data /etc/hosts"),
+    ] {
+        let container =
+            CONTAINER.replace(" /vol/", " /x/").replace(from, to).replace(" /data /vol ", " /data /y ");
+        let plan = planned(BINDS, "");
+        let error = plan.external_mounts(container.as_bytes(), HOST.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("the mount at /vol is not in the container any more"), "{error}");
+    }
 }
 
 #[test]
@@ -87,7 +113,7 @@ fn the_last_of_two_mounts_at_one_place_counts() {
     let twice = r#"
         {"destination": "/vol", "type": "bind", "source": "/nowhere/first", "options": ["bind"]},
         {"destination": "/vol/", "type": "bind", "source": "/nowhere/second", "options": ["bind"]}"#;
-    let externals = planned(twice, "").sources_of_external_mounts("");
+    let externals = planned(twice, "").sources_of_external_mounts(b"");
     let vol: Vec<_> = externals.iter().filter(|external| external.destination.ends_with("vol")).collect();
     assert_eq!(vol.len(), 1);
     assert_eq!(vol[0].source, Path::new("/nowhere/second"));

@@ -183,6 +183,7 @@ fn print_signals(operand: &str) {
 
 /// Ends the first thread; another one of the process goes on for so many seconds.
 fn outlive(seconds: f64) {
+    #[allow(clippy::disallowed_methods)] // the payload is no runtime
     std::thread::spawn(move || std::thread::sleep(Duration::from_secs_f64(seconds)));
     kernel::syscall(libc::SYS_exit, [0; 6]);
 }

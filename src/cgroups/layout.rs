@@ -73,7 +73,8 @@ impl Layout {
         if let Some(hierarchy) = self.v1.iter().find(|hierarchy| hierarchy.has(SYSTEMD_V1)) {
             return Ok(Some(hierarchy.clone()));
         }
-        let layout = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, false);
+        let own = read("/proc/self/cgroup")?;
+        let layout = Self::parse(&read("/proc/self/mountinfo")?, &String::from_utf8_lossy(&own), false);
         let Some(hierarchy) = layout.v1.into_iter().find(|hierarchy| hierarchy.has(SYSTEMD_V1)) else {
             return Ok(None);
         };

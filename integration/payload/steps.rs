@@ -185,7 +185,7 @@ fn print_signals(operand: &str) {
 fn outlive(seconds: f64) {
     #[allow(clippy::disallowed_methods)] // the payload is no runtime
     std::thread::spawn(move || std::thread::sleep(Duration::from_secs_f64(seconds)));
-    kernel::syscall(libc::SYS_exit, [0; 6]);
+    kernel::end_thread();
 }
 
 /// `watch:PATH`: for ever tries to reach a file and the descriptors of the host through every process that

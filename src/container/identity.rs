@@ -90,9 +90,13 @@ fn is_ending(pid: i32) -> bool {
         mask.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
     });
     let stat = text("stat");
-    let flags =
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse::<u32>().ok());
-    pending || flags.is_none_or(|flags| flags & (PF_EXITING | PF_SIGNALED) != 0)
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace());
+    let Some([state, flags]) = fields.and_then(|mut fields| Some([fields.next()?, fields.nth(5)?])) else {
+        return true;
+    };
+    // What a first thread did that has ended says nothing of the others.
+    let exits = |flags: u32| flags & (PF_EXITING | PF_SIGNALED) != 0 && state != "Z";
+    pending || flags.parse().is_ok_and(exits)
 }
 
 fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {

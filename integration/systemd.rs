@@ -166,7 +166,7 @@ fn a_subgroup_below_the_scope() {
     assert!(await_condition(|| !Report::all(&created.stdout()).is_empty()), "{}", created.describe());
     let report = Report::parse(&created.stdout());
     // It is the root of the container's cgroup namespace.
-    assert_eq!(report.probe("read:/proc/self/cgroup"), "0::/\n");
+    assert_eq!(report.probe("read:/proc/self/cgroup"), "0::/");
     let exec = container.verb("exec", &[], &[bundle::PAYLOAD, "report"]).done().ok();
     assert_eq!(Report::parse(&exec.stdout())["cgroup"], report["cgroup"]);
     container.verb("update", &["--pids-limit", "9"], &[]).done().ok();
@@ -191,7 +191,7 @@ fn a_delegated_cgroup_below_the_scope() {
     container.verb("start", &[], &[]).done().ok();
     assert!(await_condition(|| !Report::all(&created.stdout()).is_empty()), "{}", created.describe());
     let report = Report::parse(&created.stdout());
-    assert_eq!(report.probe("read:/proc/self/cgroup"), "0::/payload\n");
+    assert_eq!(report.probe("read:/proc/self/cgroup"), "0::/payload");
     let path = format!("{}/side", cgroup(&container));
     assert_eq!(control("pids", &path, "pids.max", "pids.max"), "50");
     assert_eq!(control("pids", &format!("{path}/payload"), "pids.max", "pids.max"), "max");

@@ -51,6 +51,16 @@ fn pidfd_receiver() {
     assert!(info.expect("fdinfo").contains(&format!("Pid:\t{}\n", container.pid())));
 }
 
+/// It prints `ran`, and the agent at the socket gets its listener and its state.
+#[track_caller]
+fn introduces_itself(container: &Container, socket: &ConsoleSocket) {
+    assert_eq!(container.run().ok().stdout(), "ran\n");
+    let message = socket.receive();
+    assert_eq!(message.descriptors.len(), 1);
+    let state: Value = serde_json::from_slice(&message.payload).expect("the state of the process");
+    assert_eq!((&state["fds"], &state["state"]["id"]), (&json!(["seccompFd"]), &json!(container.id)));
+}
+
 /// As linux.seccomp.listenerPath, which did not exist when crun began with it.
 fn seccomp_receiver() {
     let rules = json!([{ "names": ["sched_get_priority_max"], "action": "SCMP_ACT_NOTIFY" }]);
@@ -59,11 +69,7 @@ fn seccomp_receiver() {
     let socket = ConsoleSocket::new();
     let container =
         bundle().set("/annotations", json!({ "run.oci.seccomp.receiver": socket.path })).container();
-    assert_eq!(container.run().ok().stdout(), "ran\n");
-    let message = socket.receive();
-    assert_eq!(message.descriptors.len(), 1);
-    let state: Value = serde_json::from_slice(&message.payload).expect("the state of the process");
-    assert_eq!((&state["fds"], &state["state"]["id"]), (&json!(["seccompFd"]), &json!(container.id)));
+    introduces_itself(&container, &socket);
 }
 
 fn an_engine_is_told_that_they_are_unsafe() {
@@ -247,11 +253,7 @@ fn a_program_with_an_agent() {
     let socket = ConsoleSocket::new();
     let bundle = annotated(Bundle::new(), BPF, &program(NOTIFY)).steps(&["echo:ran"]);
     let container = annotated(bundle, "run.oci.seccomp.receiver", &socket.path.to_string_lossy()).container();
-    assert_eq!(container.run().ok().stdout(), "ran\n");
-    let message = socket.receive();
-    assert_eq!(message.descriptors.len(), 1);
-    let state: Value = serde_json::from_slice(&message.payload).expect("the state of the process");
-    assert_eq!((&state["fds"], &state["state"]["id"]), (&json!(["seccompFd"]), &json!(container.id)));
+    introduces_itself(&container, &socket);
 }
 
 /// Where SELinux is off no kernel knows the option, and says so by its name.

@@ -37,7 +37,7 @@ impl ProcessId {
     /// No such process.
     pub fn of(pid: Pid) -> Result<Self> {
         match look_at(pid.as_raw())? {
-            Some((id, _)) => Ok(id),
+            Some(stat) => Ok(Self { pid: pid.as_raw(), start_time: stat.start_time }),
             None => Err(Error::syscall(format!("open(/proc/{pid}/stat)"), Errno::ESRCH)),
         }
     }
@@ -47,7 +47,7 @@ impl ProcessId {
     /// # Errors
     /// The kernel's; a process that is gone is no error.
     pub fn is_alive(&self) -> Result<bool> {
-        Ok(matches!(look_at(self.pid)?, Some((id, Life::Alive)) if id == *self))
+        Ok(self.look()?.is_some_and(|stat| stat.life == Life::Alive))
     }
 
     /// Whether it is alive and about to end, for somebody who has just killed it.
@@ -55,7 +55,13 @@ impl ProcessId {
     /// # Errors
     /// The kernel's.
     pub fn is_ending(&self) -> Result<bool> {
-        Ok(is_ending(self.pid) && self.is_alive()?)
+        let alive = self.look()?.filter(|stat| stat.life == Life::Alive);
+        Ok(alive.is_some_and(|stat| stat.exits || awaits_kill(self.pid)))
+    }
+
+    /// None when it is gone, or another process has its pid.
+    fn look(&self) -> Result<Option<Stat>> {
+        Ok(look_at(self.pid)?.filter(|stat| stat.start_time == self.start_time))
     }
 
     /// A pidfd of exactly this process, or None when it is gone.
@@ -73,33 +79,27 @@ impl ProcessId {
     }
 }
 
-/// Whether a process that is there is about to end: a SIGKILL waits for it, or it has begun to exit.
-fn is_ending(pid: i32) -> bool {
-    // Of linux/sched.h, in field 9 of proc_pid_stat(5).
-    const PF_EXITING: u32 = 0x4;
-    const PF_SIGNALED: u32 = 0x400;
-    let text = |file: &str| {
-        // A process that is gone has ended.
-        procfs::read(&format!("/proc/{pid}/{file}"))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
-    };
-    let pending = text("status").lines().any(|line| {
+/// What proc_pid_stat(5) says, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    life: Life,
+    /// It has begun to exit.
+    exits: bool,
+    start_time: u64,
+}
+
+/// Whether a SIGKILL waits for the process, which is not its end yet.
+fn awaits_kill(pid: i32) -> bool {
+    // A process that is gone awaits nothing.
+    let text = procfs::read(&format!("/proc/{pid}/status")).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().any(|line| {
         let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
         let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         mask.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
-    });
-    let stat = text("stat");
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace());
-    let Some([state, flags]) = fields.and_then(|mut fields| Some([fields.next()?, fields.nth(5)?])) else {
-        return true;
-    };
-    // What a first thread did that has ended says nothing of the others.
-    let exits = |flags: u32| flags & (PF_EXITING | PF_SIGNALED) != 0 && state != "Z";
-    pending || flags.parse().is_ok_and(exits)
+    })
 }
 
-fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {
+fn look_at(pid: i32) -> Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
     let text = match procfs::read(&path) {
         Ok(text) => text,
@@ -107,21 +107,27 @@ fn look_at(pid: i32) -> Result<Option<(ProcessId, Life)>> {
         Err(error) => return Err(error).call(|| format!("read({path})")),
     };
     parse_stat(&text)
-        .map(|(life, start_time)| Some((ProcessId { pid, start_time }, life)))
+        .map(Some)
         .ok_or_else(|| Error::new(Code::Kernel, format!("{path} is not as proc_pid_stat(5) says")))
 }
 
-/// State and start time. A process whose first thread has ended is a zombie by its state, and lives in its others.
-/// The command name stands in parentheses and may itself contain them.
-fn parse_stat(text: &[u8]) -> Option<(Life, u64)> {
+/// A process whose first thread has ended is a zombie by its state, and lives in its others. The command name
+/// stands in parentheses and may itself contain them.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // Of linux/sched.h.
+    const PF_EXITING: u32 = 0x4;
+    const PF_SIGNALED: u32 = 0x400;
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&text[after_name..]).ok()?.split_ascii_whitespace();
-    // The state is field 3, the number of threads field 20, the start time field 22.
+    // The state is field 3, the flags are field 9, the number of threads is field 20, the start time field 22.
     let state = fields.next()?;
-    let threads: u32 = fields.nth(16)?.parse().ok()?;
-    let life = if matches!(state, "Z" | "X") && threads <= 1 { Life::Zombie } else { Life::Alive };
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let threads: u32 = fields.nth(10)?.parse().ok()?;
     let start_time = fields.nth(1)?.parse().ok()?;
-    Some((life, start_time))
+    let life = if matches!(state, "Z" | "X") && threads <= 1 { Life::Zombie } else { Life::Alive };
+    // What a first thread did that has ended says nothing of the others.
+    let exits = flags & (PF_EXITING | PF_SIGNALED) != 0 && state != "Z";
+    Some(Stat { life, exits, start_time })
 }
 
 #[cfg(test)]
@@ -131,11 +137,15 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
         let text = b"42 (a) Z (b)) S 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 7777 1 1 1";
-        assert_eq!(parse_stat(text), Some((Life::Alive, 7777)));
+        assert_eq!(parse_stat(text), Some(Stat { life: Life::Alive, exits: false, start_time: 7777 }));
         let text = b"42 (x) Z 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 7777 1 1 1";
-        assert_eq!(parse_stat(text), Some((Life::Zombie, 7777)));
+        assert_eq!(parse_stat(text), Some(Stat { life: Life::Zombie, exits: false, start_time: 7777 }));
         let text = b"42 (x) Z 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 2 0 7777 1 1 1";
-        assert_eq!(parse_stat(text), Some((Life::Alive, 7777)), "another thread goes on");
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat { life: Life::Alive, exits: false, start_time: 7777 }),
+            "another thread goes on"
+        );
         assert_eq!(parse_stat(b"42 (x)"), None);
     }
 

@@ -50,13 +50,13 @@ impl ProcessId {
         Ok(self.look()?.is_some_and(|stat| stat.life == Life::Alive))
     }
 
-    /// Whether it is alive and about to end, for somebody who has just killed it.
+    /// Whether it has ended or is about to, for somebody who has just killed it.
     ///
     /// # Errors
     /// The kernel's.
     pub fn is_ending(&self) -> Result<bool> {
-        let alive = self.look()?.filter(|stat| stat.life == Life::Alive);
-        Ok(alive.is_some_and(|stat| stat.exits || awaits_kill(self.pid)))
+        let ends = |stat: Stat| stat.life == Life::Zombie || stat.exits || awaits_kill(self.pid);
+        Ok(self.look()?.is_none_or(ends))
     }
 
     /// None when it is gone, or another process has its pid.
@@ -88,10 +88,9 @@ struct Stat {
     start_time: u64,
 }
 
-/// Whether a SIGKILL waits for the process, which is not its end yet.
+/// Whether a SIGKILL waits for the process, or it is gone.
 fn awaits_kill(pid: i32) -> bool {
-    // A process that is gone awaits nothing.
-    let text = procfs::read(&format!("/proc/{pid}/status")).unwrap_or_default();
+    let Ok(text) = procfs::read(&format!("/proc/{pid}/status")) else { return true };
     String::from_utf8_lossy(&text).lines().any(|line| {
         let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
         let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

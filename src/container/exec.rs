@@ -110,11 +110,11 @@ pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
     // Before the clone, so that none is lost between.
     let mut signals = if options.detach { None } else { Some(Signals::hold()?) };
 
-    let (channel, child) = make(&planned, &record, init, options)?;
+    let Made { channel, child, start } = make(&planned, &record, init, options)?;
     log::debug(|| format!("container {id}: exec is {child:?}"));
     let conversation =
         Conversation { channel: &channel, child: &child, has_memory_limit: planned.has_memory_limit };
-    match attend(&conversation, &planned.process, options) {
+    match attend(&conversation, &planned.process, start, options) {
         Ok(relay) => match &mut signals {
             Some(signals) => signals.forward_until_exit(&child, relay),
             None => Ok(0),
@@ -165,6 +165,13 @@ struct Planned {
     scheduler: security::Plan,
     has_memory_limit: bool,
     below: Vec<cgroups::Below>,
+}
+
+impl Planned {
+    /// Whether something is left to do for the process between its birth and its program.
+    fn needs_us(&self) -> bool {
+        self.process.terminal.is_some() || self.process.agent.is_some() || self.scheduler.sets_scheduler()
+    }
 }
 
 fn plan(
@@ -277,13 +284,23 @@ fn no_capabilities() -> LinuxCapabilities {
     none
 }
 
+/// The process in the container's namespaces and cgroup.
+struct Made {
+    channel: sync::ParentEnd,
+    child: Child,
+    start: Start,
+}
+
+/// The word that the process waits for.
+enum Start {
+    /// Before there was a process: it need not wait.
+    SaidAhead,
+    /// With this filter.
+    ToBeSaid(Option<seccomp::Program>),
+}
+
 /// Clones the process.
-fn make(
-    planned: &Planned,
-    record: &Record,
-    init: Init,
-    options: &ExecOptions,
-) -> Result<(sync::ParentEnd, Child)> {
+fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -> Result<Made> {
     let console_socket = match &options.console_socket {
         Some(path) => Some(notify_engine::connect_console(path)?),
         None => None,
@@ -335,9 +352,20 @@ fn make(
     };
     // Ours of its end must be closed, or its end would never be an end of file.
     drop((to_parent, to_birth));
+    let unplaced = !in_cgroup && cgroup.clone_into().is_some();
+    let needs_us = unplaced || record.rdt.is_some() || planned.needs_us();
+    // While the usher joins the container.
+    let start = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose().map(|filter| {
+        // An usher that is gone has left its reason to be read.
+        if !needs_us && parent.send_start(filter.as_ref()).is_ok() {
+            Start::SaidAhead
+        } else {
+            Start::ToBeSaid(filter)
+        }
+    });
     let child = follow(&usher, &birth, &parent, planned)?;
     let placed = || -> Result<()> {
-        if !in_cgroup && cgroup.clone_into().is_some() {
+        if unplaced {
             cgroup.attach(child.pid).context("move the process into the container's cgroup")?;
         }
         record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(child.pid))?;
@@ -347,11 +375,13 @@ fn make(
         }
         Ok(())
     };
-    if let Err(error) = placed() {
-        conversation::end(&child)?;
-        return Err(error);
+    match placed().and(start) {
+        Ok(start) => Ok(Made { channel: parent, child, start }),
+        Err(error) => {
+            conversation::end(&child)?;
+            Err(error)
+        }
     }
-    Ok((parent, child))
 }
 
 /// The container's root directory, by the kernel's own link and not by a path.
@@ -416,10 +446,9 @@ fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &P
 fn attend(
     conversation: &Conversation<'_>,
     process: &UserProcess,
+    start: Start,
     options: &ExecOptions,
 ) -> Result<Option<Relay>> {
-    // While the process joins the container.
-    let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
     let mut relay = None;
     loop {
         match conversation.hear()? {
@@ -435,7 +464,9 @@ fn attend(
             Heard::Mounted => return Err(Error::new(Code::State, "an exec mounts nothing")),
         }
     }
-    conversation.say_start(filter.as_ref())?;
+    if let Start::ToBeSaid(filter) = start {
+        conversation.say_start(filter.as_ref())?;
+    }
     conversation.hear_until_end()?;
     // Not before: for conmon a missing pid file is the sign that the program does not run.
     if let Some(path) = &options.pid_file {

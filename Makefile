@@ -179,11 +179,15 @@ SOAK ?= 2000
 soak: build ## 2,000 containers, four at a time, each through its whole life: nothing may be left (root)
 	BERTH="$(CURDIR)/target/berth" BERTH_SOAK=$(SOAK) BERTH_TEST_SLOW=60 $(CARGO) test --locked --test integration -- soak::
 
-vm-soak: export BERTH_SOAK := $(SOAK)
-vm-soak: export BERTH_TEST_SLOW := 240
-vm-soak: export VM_TIMEOUT := 30000
-vm-soak: ## the same by systemd, in the machine of vm-test on cgroup v2; takes hours (root)
-	$(MAKE) vm-test-v2 TESTS=soak::
+soak-systemd: export BERTH_SOAK := $(SOAK)
+soak-systemd: export BERTH_TEST_SLOW := 60
+soak-systemd: export BERTH := $(CURDIR)/target/berth
+soak-systemd: export BERTH_TEST_PAYLOAD := $(CURDIR)/target/$(TRIPLE)/debug/payload
+soak-systemd: build ## the same by systemd, which runs in a container of ours (root)
+	@integration/dependencies
+	@$(CARGO) test --locked --test integration --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
+	@suite=$$(sed -n 's|.*Executable integration/main.rs (\(.*\))|\1|p' target/tests.log); \
+	integration/vm/contain --file "$$suite" --file "$(BERTH)" --file "$(BERTH_TEST_PAYLOAD)" -- "$(CURDIR)/$$suite --layout host soak::by_systemd"
 
 ##@ Measure
 
@@ -199,6 +203,16 @@ bench-short: BENCH_ROUNDS = 10
 bench-short: bench ## the same with 10 rounds
 
 # The order is that of the program as it was linked with its map; what it does not name stays behind.
+bench-systemd: export BENCH_CASES := systemd
+bench-systemd: export BENCH_ROUNDS := $(BENCH_ROUNDS)
+bench-systemd: build target/bench/floor target/bench/launch target/bench/true target/bench/pause ## `run` through systemd, which runs in a container of ours (root)
+	@integration/dependencies
+	@bench/peers.sh
+	@$(CARGO) bench --locked --profile dev --bench runtimes --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
+	@bench=$$(sed -n 's|.*Executable bench/main.rs (\(.*\))|\1|p' target/tests.log); \
+	integration/vm/contain --file "$$bench" --file target/berth --file target/bench --file target/peers --file "$$(command -v runc)" \
+		--file integration/bundles -- "cd $(CURDIR) && $$bench --bench"
+
 link-order: target/bench/true ## write link/order.ld anew: which code a start runs through (root; takes minutes)
 	@integration/dependencies
 	$(CARGO) rustc --locked --release --bin berth --target $(TRIPLE) -- -C link-arg=-Wl,-Map="$(CURDIR)/target/berth.map"
@@ -226,4 +240,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp vm-bench soak vm-soak link-order help recording runtime-tools
+.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp bench-systemd soak soak-systemd link-order help recording runtime-tools

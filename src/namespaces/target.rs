@@ -1,9 +1,11 @@
 //! The namespaces of a process that runs: those that an exec joins.
 
-use std::fs::read_link;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlinkat};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::{Join, Kind, Plan};
@@ -27,17 +29,13 @@ impl Target {
     /// # Errors
     /// The process has ended ([`Code::State`]), or may not be looked at.
     pub fn of(pid: Pid, pidfd: OwnedFd) -> Result<Self> {
+        let (own, its) = (Links::of("self")?, Links::of(pid)?);
         let mut differing = 0;
         for kind in Kind::ALL {
-            let name = kind.proc_name();
-            let own = match read_link(format!("/proc/self/ns/{name}")) {
-                Ok(own) => own,
-                // A kernel without this kind has one for all.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).call(|| format!("readlink(/proc/self/ns/{name})")),
-            };
-            let path = format!("/proc/{pid}/ns/{name}");
-            if read_link(&path).call(|| format!("readlink({path})"))? != own {
+            // A kernel without this kind has one for all.
+            if let Some(own) = own.read(kind)?
+                && its.read(kind)?.as_ref() != Some(&own)
+            {
                 differing |= kind.flag();
             }
         }
@@ -110,6 +108,29 @@ impl Target {
 impl AsFd for Target {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+/// `/proc/PID/ns`. Sixteen links are read for each exec: from here the way to each is short.
+struct Links {
+    path: String,
+    directory: OwnedFd,
+}
+
+impl Links {
+    fn of(process: impl std::fmt::Display) -> Result<Self> {
+        let path = format!("/proc/{process}/ns");
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(path.as_str(), flags, Mode::empty()).call(|| format!("open({path}, O_PATH)"))?;
+        Ok(Self { path, directory })
+    }
+
+    /// The name that tells one namespace from another; None where the kernel has none of the kind.
+    fn read(&self, kind: Kind) -> Result<Option<OsString>> {
+        match readlinkat(&self.directory, kind.proc_name()) {
+            Err(Errno::ENOENT) => Ok(None),
+            link => link.map(Some).call(|| format!("readlink({}/{})", self.path, kind.proc_name())),
+        }
     }
 }
 

@@ -108,8 +108,9 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<()> {
 /// The process itself, in the container's pid namespace.
 fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     let user_process = newcomer.process;
-    // A clone does not inherit it.
+    // A clone does not inherit it, and the parent may have ended before; its word to start could be there all the same.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    newcomer.parent.expect_parent()?;
     nix::unistd::setsid().call(|| "setsid".into())?;
     if user_process.terminal.is_some() {
         tty::set_controlling(std::io::stdin().as_fd())?;

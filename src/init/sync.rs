@@ -13,7 +13,8 @@
 //!    │ ◄─────── Warning ────────────────────── │   any number, at any time
 //!    │ ◄─────── Ready ──────────────────────── │   everything that can fail has been done
 //!    │ ──────── (seccomp filter) ────────────► │   only with a profile: it was compiled meanwhile
-//!    │ ──────── Start ───────────────────────► │   `run`; after `create` it comes by the start fifo
+//!    │ ──────── Start ───────────────────────► │   `run`; after `create` it comes by the start fifo. Said ahead of
+//!    │                                         │   Ready where nothing of the parent's comes between
 //!    │ ◄─────── (end of file) ──────────────── │   execve closed the socket: the container runs
 //! ```
 //!
@@ -22,9 +23,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Call, Code, Error, Result};
 use crate::seccomp;
 use crate::sys::socket;
 
@@ -193,14 +195,28 @@ impl InitEnd {
         Ok(filter)
     }
 
+    /// That the parent lives: what it has said may still be read when it does not.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn expect_parent(&self) -> Result<()> {
+        let mut hang_up = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        match poll(&mut hang_up, PollTimeout::ZERO).call(|| "poll(channel)".into())? {
+            0 => Ok(()),
+            _ => Err(parent_ended()),
+        }
+    }
+
     fn receive(&self) -> Result<Vec<u8>> {
         match socket::receive(self.0.as_fd(), LONGEST)? {
-            (message, _) if message.is_empty() => {
-                Err(Error::new(Code::State, "the runtime ended before the process was made"))
-            }
+            (message, _) if message.is_empty() => Err(parent_ended()),
             (message, _) => Ok(message),
         }
     }
+}
+
+fn parent_ended() -> Error {
+    Error::new(Code::State, "the runtime ended before the process was made")
 }
 
 /// Its beginning and its end: a path may be as long as a message, and the cause stands behind it.
@@ -264,6 +280,16 @@ mod tests {
         let (parent, init) = channel().unwrap();
         drop(parent);
         assert!(init.expect(&FromParent::Start).is_err());
+    }
+
+    #[test]
+    fn a_parent_that_ended_is_known_for_it_before_its_words_are_read() {
+        let (parent, init) = channel().unwrap();
+        parent.send_start(None).unwrap();
+        init.expect_parent().unwrap();
+        drop(parent);
+        assert!(init.expect_parent().is_err());
+        init.expect(&FromParent::Start).unwrap();
     }
 
     #[test]

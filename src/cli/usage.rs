@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Arg, Command, CommandFactory, FromArgMatches};
 
 use super::{Cli, global::Global, print};
 use crate::error::Error;
@@ -27,7 +27,12 @@ pub(super) fn answer(error: &clap::Error, argv: &[OsString]) -> u8 {
             }
         };
     }
-    let usage = Error::invalid(message(error)).remedy(format!("see {} --help", command_of(argv)));
+    let help = format!("see {} --help", command_of(argv));
+    let usage =
+        Error::invalid(message(error)).remedy(match misplaced(error, argv).or_else(|| suggestion(error)) {
+            Some(meant) => format!("{meant} {help}"),
+            None => help,
+        });
     // The engine reads the cause from its log, so the flags of the log are looked for even so.
     if let Some(global) = salvage(argv)
         && let Err(error) = log::open(&global.log())
@@ -80,21 +85,48 @@ fn message(error: &clap::Error) -> String {
     }
 }
 
+/// What was probably meant, as a question.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let meant = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        Some(ContextValue::Strings(words)) if !words.is_empty() => Some(words.join(" or ")),
+        _ => None,
+    };
+    let word = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    word.into_iter().find_map(meant).map(|word| format!("did you mean {word}?"))
+}
+
 /// The sentence of clap's message, without its label and the advice below it.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
+/// That a flag is known, but on the other side of the verb.
+fn misplaced(error: &clap::Error, argv: &[OsString]) -> Option<String> {
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => flag,
+        _ => return None,
+    };
+    let mut root = Cli::command();
+    root.build();
+    let verb = root.find_subcommand(verb_of(&root, argv)?)?;
+    let has = |command: &Command| {
+        let mut spelled = command.get_arguments().filter_map(Arg::get_long);
+        flag.strip_prefix("--").is_some_and(|name| spelled.any(|long| long == name))
+    };
+    let side = if has(verb) { "behind" } else { "before" };
+    (has(verb) || has(&root)).then(|| format!("it belongs {side} {};", verb.get_name()))
+}
+
 /// `berth create`, as far as the words name a verb.
 fn command_of(argv: &[OsString]) -> String {
-    let root = Cli::command();
-    let verb = argv
-        .iter()
-        .skip(1)
-        .filter_map(|word| word.to_str())
-        .find(|word| root.find_subcommand(word).is_some());
-    verb.map_or_else(|| "berth".into(), |verb| format!("berth {verb}"))
+    verb_of(&Cli::command(), argv).map_or_else(|| "berth".into(), |verb| format!("berth {verb}"))
+}
+
+fn verb_of<'a>(root: &Command, argv: &'a [OsString]) -> Option<&'a str> {
+    let mut words = argv.iter().skip(1).filter_map(|word| word.to_str());
+    words.find(|word| root.find_subcommand(word).is_some())
 }
 
 /// The flags before the verb of a line that has an error somewhere.
@@ -105,7 +137,7 @@ fn salvage(argv: &[OsString]) -> Option<Global> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, Parser};
+    use clap::{Args, Parser};
 
     use super::*;
     use crate::cli::restore::Restore;
@@ -137,6 +169,37 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn asks_for_what_was_probably_meant() {
+        for (line, expected) in [
+            ("creat x", Some("did you mean create?")),
+            ("kil x", Some("did you mean kill?")),
+            ("frobnicate", None),
+            ("create --bundel /b x", Some("did you mean --bundle?")),
+            ("--rot /r list", Some("did you mean --root?")),
+            ("create --frobnicate x", None),
+            ("list --format jsno", Some("did you mean json?")),
+        ] {
+            let words = std::iter::once("berth").chain(line.split_whitespace());
+            assert_eq!(suggestion(&Cli::try_parse_from(words).unwrap_err()).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn says_on_which_side_of_the_verb_a_flag_belongs() {
+        for (line, expected) in [
+            ("--bundle /b create x", Some("it belongs behind create;")),
+            ("create --root /r x", Some("it belongs before create;")),
+            ("list --frobnicate", None),
+            ("--frobnicate", None),
+        ] {
+            let argv: Vec<OsString> =
+                std::iter::once("berth").chain(line.split_whitespace()).map(OsString::from).collect();
+            let error = Cli::try_parse_from(&argv).unwrap_err();
+            assert_eq!(misplaced(&error, &argv).as_deref(), expected, "{line}");
         }
     }
 

@@ -169,8 +169,8 @@ fn process_file() {
 fn process_file_that_is_wrong() {
     let container = up(sleeper());
     for (process, words) in [
-        (json!({ "cwd": "/", "args": [] }), "process.args"),
-        (json!({ "cwd": "etc", "args": ["/bin/true"] }), "process.cwd"),
+        (json!({ "cwd": "/", "args": [] }), "args: "),
+        (json!({ "cwd": "etc", "args": ["/bin/true"] }), "cwd: "),
         (json!({ "cwd": "/", "args": ["/bin/true"], "user": { "uid": "root" } }), "uid"),
         (json!([]), "process"),
     ] {
@@ -278,7 +278,7 @@ fn missing_cwd() {
     let container = up(sleeper());
     refused(&exec(&container, &["--cwd", "/no/such"], &["echo:ran"]).done(), "/no/such");
     assert!(!container.bundle.rootfs().join("no").exists(), "an exec makes no directory");
-    refused(&exec(&container, &["--cwd", "relative"], &["echo:ran"]).done(), "process.cwd");
+    refused(&exec(&container, &["--cwd", "relative"], &["echo:ran"]).done(), "--cwd");
 }
 
 fn cve_2024_21626_cwd_through_a_descriptor() {

@@ -112,9 +112,12 @@ impl Exec {
 /// Names would have to be looked up in the container's own files, which runc does not do either.
 fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
+        let refuse = |why: &str| Error::invalid(format!("--user {text}: {part:?} is {why}"));
         // parse would take "+0" too.
-        let id = part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u32>().ok());
-        id.flatten().ok_or_else(|| Error::invalid(format!("--user {text}: {part:?} is not a numeric id")))
+        if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refuse("not a numeric id"));
+        }
+        part.parse::<u32>().map_err(|_| refuse("no id: the last one is 4294967294"))
     };
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),

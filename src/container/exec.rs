@@ -4,7 +4,7 @@
 //! taken: any number of execs run beside each other, and none hinders a `kill` or `delete`.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -185,7 +185,11 @@ fn plan(
     let mut process = match &options.process {
         ProcessSource::File(path) => {
             let text = std::fs::read(path).call(|| format!("read({})", path.display()));
-            spec::parse_process(&text.context("read the process (--process)")?, warnings)?
+            let text = text.context("read the process (--process)")?;
+            let mut found = Vec::new();
+            let process = spec::parse_process(&named(path), &text, &mut found);
+            warnings.extend(found.iter().map(|warning| format!("{}: {warning}", named(path))));
+            process?
         }
         ProcessSource::Changes(changes) => change(&container, changes, warnings)?,
     };
@@ -193,15 +197,9 @@ fn plan(
     if !matches!(options.process, ProcessSource::File(_)) {
         process.set_terminal(Some(options.tty));
     }
+    let before = container.process().clone();
     container.set_process(Some(process.clone()));
-    spec::check(
-        &container,
-        &spec::ValidateOptions {
-            rootless: !nix::unistd::geteuid().is_root(),
-            detached: options.detach,
-            console_socket: options.console_socket.is_some(),
-        },
-    )?;
+    check(&container, before.as_ref(), options)?;
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
     let mut process = plan::user_process(&container, &process, keyring, options.preserve_fds, warnings)?;
@@ -211,6 +209,64 @@ fn plan(
         has_memory_limit: plan::has_memory_limit(&linux),
         below: options.cgroup.iter().map(|text| cgroups::Below::parse(text)).collect::<Result<_>>()?,
     })
+}
+
+/// What the errors in a process file are told of.
+fn named(path: &Path) -> String {
+    format!("--process {}", path.display())
+}
+
+/// Refuses what the checks of a config.json find, each by the file or the flag that says it: the config.json
+/// itself was checked by `create`.
+fn check(container: &Spec, before: Option<&Process>, options: &ExecOptions) -> Result<()> {
+    let validate = spec::ValidateOptions {
+        rootless: !nix::unistd::geteuid().is_root(),
+        detached: options.detach,
+        console_socket: options.console_socket.is_some(),
+    };
+    let found = spec::validate(container, &validate);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let told = found.into_iter().map(|mut finding| match &options.process {
+        ProcessSource::File(path) => match finding.path.strip_prefix("process.") {
+            Some(member) => {
+                finding.path = member.to_owned();
+                format!("{}: {finding}", named(path))
+            }
+            None => format!("{}: {finding}", spec::CONFIG),
+        },
+        ProcessSource::Changes(changes) => match flag_of(&finding.path, changes, before) {
+            Some(flag) => {
+                finding.path = flag.to_owned();
+                finding.to_string()
+            }
+            None => format!("{}: {finding}", spec::CONFIG),
+        },
+    });
+    Err(Error::invalid(told.collect::<Vec<_>>().join("; ")))
+}
+
+/// The flag to which the value at `path` of the changed config.json is due. What the flags add stands behind
+/// what was there `before`.
+fn flag_of(path: &str, changes: &Changes, before: Option<&Process>) -> Option<&'static str> {
+    let (member, index) = match path.strip_suffix(']').and_then(|path| path.rsplit_once('[')) {
+        Some((member, index)) => (member, index.parse().unwrap_or(0)),
+        None => (path, 0),
+    };
+    let count = |list: Option<usize>| list.unwrap_or(0);
+    let envs = || count(before.and_then(|process| Some(process.env().as_ref()?.len())));
+    let groups = || count(before.and_then(|process| Some(process.user().additional_gids().as_ref()?.len())));
+    match member {
+        "process.args" => Some("COMMAND"),
+        "process.terminal" => Some("--tty"),
+        "process.cwd" if changes.cwd.is_some() => Some("--cwd"),
+        "process.env" if index >= envs() => Some("--env"),
+        "process.user.uid" if changes.user.is_some() => Some("--user"),
+        "process.user.gid" if matches!(changes.user, Some((_, Some(_)))) => Some("--user"),
+        "process.user.additionalGids" if index >= groups() => Some("--additional-gids"),
+        _ => None,
+    }
 }
 
 /// The container's process as the flags change it.

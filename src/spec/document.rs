@@ -90,18 +90,17 @@ pub fn examine(json: &[u8], options: &ValidateOptions) -> Examined {
 }
 
 /// Reads the process object that `exec --process` names. To check it, put it into the container's spec
-/// in the place of its process.
-pub fn parse_process(json: &[u8], warnings: &mut Vec<String>) -> Result<Process> {
-    const FILE: &str = "process";
-    let mut process = tree(FILE, json)?;
+/// in the place of its process. Errors are those of `file`.
+pub fn parse_process(file: &str, json: &[u8], warnings: &mut Vec<String>) -> Result<Process> {
+    let mut process = tree(file, json)?;
     let mut document = Document::default();
     document.refuse_nul(&process, &mut String::new());
     document.remove_misplaced_arrays(&mut process);
     drop_nulls(&mut process);
     adapt_process(&mut process, &mut document);
     let parsed = document.read::<Process>(&mut process);
-    none_in(FILE, &document.errors(warnings))?;
-    let mut process = parsed.ok_or_else(|| Error::invalid(format!("{FILE}: is not a process object")))?;
+    none_in(file, &document.errors(warnings))?;
+    let mut process = parsed.ok_or_else(|| Error::invalid(format!("{file}: is not a process object")))?;
     clear_empty_labels(&mut process);
     Ok(process)
 }

@@ -255,13 +255,13 @@ fn what_is_no_json_is_refused_with_its_line() {
 fn exec_reads_a_process_alone() {
     let mut warnings = Vec::new();
     let json = br#"{"args": ["ls"], "cwd": "/", "capabilities": {"bounding": ["CAP_NEW"]}, "env": null}"#;
-    let process = parse_process(json, &mut warnings).unwrap();
+    let process = parse_process("p.json", json, &mut warnings).unwrap();
     assert_eq!(process.args().as_deref(), Some(["ls".to_owned()].as_slice()));
     assert_eq!(warnings.len(), 1);
-    let error = parse_process(br#"{"args": "ls", "cwd": "/"}"#, &mut warnings).unwrap_err();
-    assert_eq!(error.to_string(), "process: args: expected a sequence, found string \"ls\"");
-    let error = parse_process(br#"{"args": ["ls"]}"#, &mut warnings).unwrap_err();
-    assert_eq!(error.to_string(), "process: missing field `cwd`");
+    let error = parse_process("p.json", br#"{"args": "ls", "cwd": "/"}"#, &mut warnings).unwrap_err();
+    assert_eq!(error.to_string(), "p.json: args: expected a sequence, found string \"ls\"");
+    let error = parse_process("p.json", br#"{"args": ["ls"]}"#, &mut warnings).unwrap_err();
+    assert_eq!(error.to_string(), "p.json: missing field `cwd`");
 }
 
 #[test]

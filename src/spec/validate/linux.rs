@@ -1,5 +1,6 @@
 //! Members of `linux` that need no namespace: devices, paths, the process's environment.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, MemoryPolicyFlagType, MemoryPolicyModeType};
@@ -12,6 +13,7 @@ const MAX_MINOR: i64 = (1 << 20) - 1;
 
 pub(super) fn devices(config: &Config, problems: &mut Problems) {
     let devices = config.linux().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    let mut first = BTreeMap::new();
     for (index, device) in devices.iter().enumerate() {
         let path = format!("linux.devices[{index}]");
         problems.need_absolute(format!("{path}.path"), device.path());
@@ -26,11 +28,8 @@ pub(super) fn devices(config: &Config, problems: &mut Problems) {
             LinuxDeviceType::U => LinuxDeviceType::C,
             other => other,
         };
-        let differs = |earlier: &LinuxDevice| {
-            (kind(earlier), earlier.major(), earlier.minor())
-                != (kind(device), device.major(), device.minor())
-        };
-        if devices[..index].iter().any(|earlier| earlier.path() == device.path() && differs(earlier)) {
+        let numbers = (kind(device), device.major(), device.minor());
+        if *first.entry(device.path()).or_insert(numbers) != numbers {
             problems.add(
                 format!("{path}.path"),
                 format!("{:?} is there already as another device", device.path()),

@@ -1,11 +1,13 @@
 //! `linux.namespaces` and the members that need one of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 
 use super::{Config, Problems, sorted};
 
 /// The kernel takes this many lines in uid_map and gid_map (user_namespaces(7)).
-const MAX_ID_MAPPINGS: usize = 340;
+pub(super) const MAX_ID_MAPPINGS: usize = 340;
 
 /// The smallest page, and how many lines of a map fit into it at least: three numbers of ten digits each.
 const PAGE: usize = 4096;
@@ -96,6 +98,7 @@ pub(super) fn id_mappings(config: &Config, problems: &mut Problems) {
 }
 
 pub(super) fn each_id_mapping(problems: &mut Problems, path: &str, mappings: &[LinuxIdMapping]) {
+    let (mut inside, mut outside) = (Ranges::default(), Ranges::default());
     for (index, mapping) in mappings.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if mapping.size() == 0 {
@@ -106,21 +109,38 @@ pub(super) fn each_id_mapping(problems: &mut Problems, path: &str, mappings: &[L
                 problems.add(format!("{path}.{name}"), "the range goes beyond the last id, 4294967294");
             }
         }
-        for earlier in &mappings[..index] {
-            let inside =
-                overlap(mapping.container_id(), mapping.size(), earlier.container_id(), earlier.size());
-            let outside = overlap(mapping.host_id(), mapping.size(), earlier.host_id(), earlier.size());
-            if inside || outside {
-                problems.add(&path, "overlaps with an earlier range");
-                break;
-            }
+        let overlaps_inside = inside.add(mapping.container_id(), mapping.size());
+        let overlaps_outside = outside.add(mapping.host_id(), mapping.size());
+        if overlaps_inside || overlaps_outside {
+            problems.add(&path, "overlaps with an earlier range");
         }
     }
 }
 
-fn overlap(a: u32, a_size: u32, b: u32, b_size: u32) -> bool {
-    let end = |first: u32, size: u32| u64::from(first) + u64::from(size);
-    u64::from(a) < end(b, b_size) && u64::from(b) < end(a, a_size)
+/// A set of ids as ranges that are apart, end by start: a list of mappings is checked in n log n, since anybody
+/// may write a long one.
+#[derive(Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    /// Takes a range in, and says whether one of its ids was there already.
+    fn add(&mut self, first: u32, size: u32) -> bool {
+        let (mut start, mut end) = (u64::from(first), u64::from(first) + u64::from(size));
+        let mut overlaps = false;
+        // Each that is met is taken out for good, so that all calls together look at each range twice at most.
+        while start < end
+            && let Some((&earlier, &its_end)) = self.0.range(..end).next_back()
+            && its_end > start
+        {
+            overlaps = true;
+            self.0.remove(&earlier);
+            (start, end) = (start.min(earlier), end.max(its_end));
+        }
+        if start < end {
+            self.0.insert(start, end);
+        }
+        overlaps
+    }
 }
 
 pub(super) fn time_offsets(config: &Config, problems: &mut Problems) {
@@ -151,7 +171,7 @@ pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
     if !devices.is_empty() && !config.has_namespace(LinuxNamespaceType::Network) {
         problems.add("linux.netDevices", "needs a network namespace");
     }
-    let mut names: Vec<&str> = Vec::new();
+    let mut names = BTreeSet::new();
     for (host_name, device) in sorted(devices) {
         let name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host_name);
         let other = Some(name).filter(|name| *name != host_name);
@@ -160,10 +180,9 @@ pub(super) fn net_devices(config: &Config, problems: &mut Problems) {
                 problems.add("linux.netDevices", format!("{name:?} is not a name of a network device"));
             }
         }
-        if names.contains(&name) {
+        if !names.insert(name) {
             problems.add("linux.netDevices", format!("two devices are to be named {name:?}"));
         }
-        names.push(name);
     }
 }
 
@@ -174,4 +193,37 @@ pub(super) fn is_device_name(name: &str) -> bool {
         && name != "."
         && name != ".."
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ranges;
+
+    #[test]
+    fn ranges_know_what_was_there() {
+        let mut ranges = Ranges::default();
+        for (first, size, expected) in [
+            (10, 5, false),
+            (15, 5, false),
+            (0, 10, false),
+            (14, 1, true),
+            (30, 0, false),
+            (100, 1, false),
+            (19, 82, true),
+            (u32::MAX, u32::MAX, false),
+            (50, 1, true),
+            (u32::MAX, 1, true),
+            (101, 9, false),
+        ] {
+            assert_eq!(ranges.add(first, size), expected, "{first} {size}");
+        }
+    }
+
+    /// Quadratic, it would take minutes.
+    #[test]
+    fn a_long_list_is_no_burden() {
+        let mut ranges = Ranges::default();
+        assert!((0..1_000_000).all(|id| !ranges.add(id * 2, 1)));
+        assert!((0..1_000_000).all(|id| ranges.add(id * 2, 2)));
+    }
 }

@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, LinuxSchedulerPolicy};
 
+use super::namespaces::MAX_ID_MAPPINGS;
 use super::resources::is_list;
 use super::{Config, Problems};
 
@@ -94,10 +95,14 @@ pub(super) fn user(config: &Config, problems: &mut Problems) {
         problems.add("process.user.umask", format!("must be at most 0777 (511), not {umask}"));
     }
     // The kernel takes this number for "no change".
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
     for (name, id) in [("uid", user.uid()), ("gid", user.gid())] {
         if id == u32::MAX {
             problems.add(format!("process.user.{name}"), format!("{id} is no id"));
         }
+    }
+    for (index, _) in groups.iter().enumerate().filter(|(_, gid)| **gid == u32::MAX) {
+        problems.add(format!("process.user.additionalGids[{index}]"), format!("{} is no id", u32::MAX));
     }
     // In a joined user namespace the ids are those that it maps.
     let Some(linux) = config.linux().filter(|_| config.has_new_namespace(LinuxNamespaceType::User)) else {
@@ -107,16 +112,17 @@ pub(super) fn user(config: &Config, problems: &mut Problems) {
     let gids = linux.gid_mappings().as_deref().unwrap_or_default();
     need_mapped(problems, "process.user.uid", user.uid(), uids);
     need_mapped(problems, "process.user.gid", user.gid(), gids);
-    for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
+    for (index, gid) in groups.iter().enumerate() {
         need_mapped(problems, &format!("process.user.additionalGids[{index}]"), *gid, gids);
     }
 }
 
 fn need_mapped(problems: &mut Problems, path: &str, id: u32, mappings: &[LinuxIdMapping]) {
-    let is_mapped = mappings
-        .iter()
-        .any(|mapping| id.checked_sub(mapping.container_id()).is_some_and(|offset| offset < mapping.size()));
-    // Mappings that are missing altogether are a finding of their own.
+    let is_mapped = mappings.len() > MAX_ID_MAPPINGS
+        || mappings.iter().any(|mapping| {
+            id.checked_sub(mapping.container_id()).is_some_and(|offset| offset < mapping.size())
+        });
+    // Mappings that are missing altogether, or too many, are a finding of their own.
     if !mappings.is_empty() && !is_mapped {
         problems.add(path, format!("{id} is not mapped in the user namespace"));
     }

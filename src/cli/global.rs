@@ -46,8 +46,8 @@ pub struct Global {
     /// Ignore what only root may do with cgroups
     #[arg(long, default_value = "auto", value_name = "auto|true|false", value_parser = parse_rootless)]
     pub rootless: Rootless,
-    /// Obsolete; CRIU is found in $PATH
-    #[arg(long, value_name = "PATH", hide = true)]
+    /// Accepted and ignored, as by runc: the criu that is found in $PATH is used
+    #[arg(long, value_name = "PATH")]
     pub criu: Option<PathBuf>,
     /// Print the version
     #[arg(long, short = 'v', action = ArgAction::Version)]

@@ -26,7 +26,8 @@ pub fn errors_in(path: &Path) -> Option<String> {
     last_errors(&String::from_utf8_lossy(&tail().ok()?))
 }
 
-fn last_errors(log: &str) -> Option<String> {
+/// The last errors in the text of a log, the later ones last.
+pub fn last_errors(log: &str) -> Option<String> {
     let mut told: Vec<&str> = Vec::new();
     for line in log.lines().rev() {
         let Some(error) = message_of(line) else { continue };

@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::log::errors_in;
+use super::log::{errors_in, last_errors};
 use super::request::{self, Features, Kind, Options};
 use super::response::Response;
 use super::wire::Message;
@@ -56,15 +57,13 @@ impl Service {
     /// It is not there.
     pub fn start(surroundings: &Surroundings<'_>) -> Result<Self> {
         let program = find_in_path("criu").ok_or_else(|| {
-            Error::unsupported("criu is not in $PATH").remedy("install CRIU (https://criu.org)")
+            Error::unsupported("criu is not in $PATH").remedy("install the package criu (https://criu.org)")
         })?;
         let (ours, theirs) = socket::seqpacket_pair()?;
         let number = 3 + surroundings.descriptors.len();
         let arguments = ["criu".to_owned(), "swrk".to_owned(), number.to_string()];
         // It runs other programs (tar, ip, iptables-restore) by their names.
-        let environment: Vec<String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
-            .collect();
+        let environment = environment();
         let null = std::fs::File::open("/dev/null").call(|| "open(\"/dev/null\")".into())?;
         let mut spawn = Spawn::new(&program, &arguments, &environment)?;
         if surroundings.own_stdio {
@@ -115,7 +114,7 @@ impl Service {
         let response = self.end(kind, heard)?;
         match response.success {
             true => Ok(response),
-            false => Err(explain(kind, Ok(response), Path::new(""))),
+            false => Err(without_log(kind, &response)),
         }
     }
 
@@ -167,6 +166,36 @@ fn explain(kind: Kind, heard: Result<Response>, log_path: &Path) -> Error {
         true => error.remedy(format!("its log is {}", log_path.display())),
         false => error,
     }
+}
+
+/// Ours, as far as it is UTF-8.
+fn environment() -> Vec<String> {
+    let pairs = std::env::vars_os();
+    pairs.filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?))).collect()
+}
+
+/// Why a question was not answered. A question has no log; but what keeps CRIU from answering is what `criu check`
+/// finds.
+fn without_log(kind: Kind, response: &Response) -> Error {
+    let found = check().ok().and_then(|output| last_errors(&output));
+    let why = found.or_else(|| response.message.clone()).unwrap_or_else(|| "it does not say why".into());
+    Error::unsupported(format!("criu {}: {why}", kind.name()))
+        .remedy("this CRIU does not work on this kernel: `criu check` says more; a newer CRIU may help")
+}
+
+/// What `criu check` prints.
+fn check() -> Result<String> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let program = find_in_path("criu").ok_or_else(|| Error::unsupported("criu is not in $PATH"))?;
+    let (arguments, environment) = (["criu".to_owned(), "check".to_owned()], environment());
+    let mut spawn = Spawn::new(&program, &arguments, &environment)?;
+    (spawn.stdout, spawn.stderr) = (Stream::Captured, Stream::Captured);
+    let check = spawn.start().call(|| format!("execve({}, check)", program.display()))?;
+    check
+        .wait(Some(PATIENCE))
+        .call(|| "waitid(criu check)".into())?
+        .output()
+        .call(|| "read(criu check)".into())
 }
 
 /// The version of the CRIU in `$PATH`, as 31600 for 3.16.

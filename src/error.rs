@@ -10,6 +10,7 @@
 //! directory`, `permission denied`, `no such process`).
 
 use std::fmt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,21 @@ impl Error {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = Some(remedy.into());
         self
+    }
+
+    /// Names the file system that has no room, when that is the cause: the one with `path` in it.
+    #[must_use]
+    pub fn full(self, path: &Path) -> Self {
+        let path = path.display();
+        match self.errno() {
+            Some(Errno::ENOSPC) => self.remedy(format!(
+                "the file system of {path} is full, in bytes or in inodes: see `df {path}` and `df -i {path}`"
+            )),
+            Some(Errno::EDQUOT) => {
+                self.remedy(format!("the quota of its owner on the file system of {path} is used up"))
+            }
+            _ => self,
+        }
     }
 
     /// Replaces the kind.
@@ -196,6 +212,14 @@ mod tests {
             error.to_string(),
             "mount proc at /proc: fsmount(proc): operation not permitted (EPERM); use a new pid namespace"
         );
+    }
+
+    #[test]
+    fn names_what_is_full() {
+        let told = |errno| Error::syscall("mkdir(/run/x)", errno).full(Path::new("/run")).to_string();
+        assert!(told(Errno::ENOSPC).contains("the file system of /run is full"));
+        assert!(told(Errno::EDQUOT).contains("the quota of its owner on the file system of /run"));
+        assert_eq!(told(Errno::EPERM), "mkdir(/run/x): operation not permitted (EPERM)");
     }
 
     #[test]

@@ -317,6 +317,7 @@ pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<bool> 
                 Errno::EAGAIN => {
                     error.remedy("a parent's cgroup.max.depth or cgroup.max.descendants is reached")
                 }
+                Errno::ENOSPC => error.remedy("the kernel has no more room for cgroups: delete some that are empty"),
                 _ => error,
             })
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::record::{Directory, Record, Version};
+use super::record::{Directory, NO_CGROUP, Record, Version};
 use super::wait::await_event;
 use super::write::{read_at, write_at};
 use crate::error::{Code, Context, Error, Result};
@@ -61,8 +61,11 @@ impl Record {
 
     fn set_frozen(&self, frozen: bool) -> Result<()> {
         let (directory, _) = self.freezer().ok_or_else(|| {
-            Error::unsupported("the container has no cgroup with a freezer")
-                .remedy("mount the v1 freezer controller, or use cgroup v2")
+            let error = Error::unsupported("the container has no cgroup with a freezer");
+            match self.is_some() {
+                true => error.remedy("mount the v1 freezer controller, or use cgroup v2"),
+                false => error.remedy(NO_CGROUP),
+            }
         })?;
         let path = directory.host_path();
         let fd = directory

@@ -17,6 +17,9 @@ use super::systemd::Unit;
 use super::write::read_at;
 use crate::error::{Call, Error, Result};
 
+/// What helps where a container has no cgroup, as a user's who has none of its own.
+pub(super) const NO_CGROUP: &str = "it runs in the cgroup of whoever created it: create it as root, with --systemd-cgroup, or below a cgroup that is delegated to you";
+
 /// Which cgroup version the controllers are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

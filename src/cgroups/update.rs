@@ -19,7 +19,7 @@ use oci_spec::runtime::LinuxResources;
 use super::controllers;
 use super::create::{replace_filter, write_list};
 use super::devices::Rules;
-use super::record::{Record, Version};
+use super::record::{NO_CGROUP, Record, Version};
 use super::systemd::message::Property;
 use super::systemd::properties;
 use super::write::{Otherwise, Write, read_at, write_at};
@@ -141,8 +141,7 @@ impl Record {
 
     fn plan_update(&self, update: &Update<'_>, warnings: &mut Vec<String>) -> Result<Planned> {
         if !self.is_some() {
-            return Err(Error::unsupported("the container has no cgroup of its own")
-                .remedy("create it with rights to a cgroup (root, or --systemd-cgroup)"));
+            return Err(Error::unsupported("the container has no cgroup of its own").remedy(NO_CGROUP));
         }
         let writes = |resources: &LinuxResources, warnings: &mut Vec<String>| match self.version {
             Version::V1 => v1::writes(resources, warnings),

@@ -1,12 +1,13 @@
 //! `berth spec`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nix::errno::Errno;
 
 use super::Status;
 use crate::cgroups;
-use crate::error::{Call, Context, Result};
+use crate::error::{Call, Context, Error, Result};
 use crate::spec;
 
 /// Write a config.json to start from
@@ -31,14 +32,34 @@ impl Spec {
     }
 }
 
-fn write_new(path: &std::path::Path, text: &str) -> Result<()> {
+fn write_new(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     let call = |name: &str| format!("{name}({})", path.display());
+    let bundle = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
         .call(|| call("open"))
-        .map_err(|e| e.remedy("move an existing config.json away first"))?;
-    file.write_all(text.as_bytes()).call(|| call("write"))
+        .map_err(|error| explain(error, bundle))?;
+    let written = file.write_all(text.as_bytes()).call(|| call("write"));
+    written.map_err(|error| match std::fs::remove_file(path) {
+        Ok(()) => error.full(bundle),
+        Err(also) => error.remedy(format!("an incomplete file is left: {also}")),
+    })
+}
+
+fn explain(error: Error, bundle: &Path) -> Error {
+    match error.errno() {
+        Some(Errno::EEXIST) => error.remedy("move the existing config.json away first"),
+        Some(Errno::ENOENT) if !bundle.exists() => {
+            error.remedy(format!("make the directory {} first", bundle.display()))
+        }
+        Some(Errno::ENOENT | Errno::EACCES | Errno::EPERM | Errno::EROFS) => error.remedy(format!(
+            "no file can be made in {}: name another directory with --bundle",
+            bundle.display()
+        )),
+        Some(Errno::ENOTDIR) => error.remedy("--bundle takes a directory"),
+        _ => error.full(bundle),
+    }
 }

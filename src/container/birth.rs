@@ -168,7 +168,7 @@ impl Birth<'_> {
     fn clone_init(&mut self) -> Result<(ParentEnd, Cgroup)> {
         let namespaces = &self.planned.init.namespaces;
         let gate = match self.start {
-            Start::Later => Some(gate::make(&self.dir)?),
+            Start::Later => Some(gate::make(&self.dir).map_err(|error| self.dir.name_what_is_full(error))?),
             Start::NowDetached | Start::NowInForeground => None,
         };
         let console_socket = match &self.options.console_socket {

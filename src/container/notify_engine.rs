@@ -40,7 +40,7 @@ pub fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
         }
         Ok(())
     };
-    write().context("write the pid file")
+    write().map_err(|error| error.full(path.parent().unwrap_or(path))).context("write the pid file")
 }
 
 fn create_new(path: &Path) -> std::io::Result<File> {

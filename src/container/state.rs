@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::ProcessId;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::{OciState, gate};
+use crate::sys::fs;
 use crate::{cgroups, resctrl};
 
 const STATE: &str = "state.json";
@@ -135,24 +136,30 @@ impl StateRoot {
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                return Err(Error::new(
-                    Code::Exists,
-                    format!("container with given ID already exists: {id}"),
-                ));
+                return Err(taken(id));
             }
             Err(error) => {
-                return Err(error).call(|| format!("mkdir({})", path.display())).map_err(elsewhere);
+                let error = Err(error).call(|| format!("mkdir({})", path.display()));
+                return error.map_err(elsewhere).map_err(|error| error.full(&self.path));
             }
         }
-        let locked = open_directory(&path).and_then(|fd| {
+        let ours = open_directory(&path).map_err(|error| match error.errno() {
+            Some(Errno::ENOENT) => does_not_exist(id),
+            _ => error,
+        });
+        let locked = ours.and_then(|fd| {
             let dir = StateDir { id: id.into(), path: path.clone(), fd };
             // Nobody else can hold it for longer than a glance: it has just been made.
             let lock = dir.lock(Duration::from_secs(5))?;
             Ok((dir, lock))
         });
-        locked.map_err(|error| match std::fs::remove_dir(&path) {
-            Ok(()) => error,
-            Err(also) => error.remedy(format!("{} is left: {also}", path.display())),
+        locked.map_err(|error| match error.code() {
+            // A `delete --force` took ours for what a killed create has left, and the id went to another create.
+            Code::State | Code::NotFound => taken(id),
+            _ => match std::fs::remove_dir(&path) {
+                Ok(()) => error,
+                Err(also) => error.remedy(format!("{} is left: {also}", path.display())),
+            },
         })
     }
 
@@ -206,7 +213,7 @@ impl StateRoot {
             .mode(0o700)
             .create(&self.path)
             .call(|| format!("mkdir({})", self.path.display()))
-            .map_err(elsewhere)?;
+            .map_err(|error| elsewhere(error).full(&self.path))?;
         // The sticky bit keeps the cleaners of temporary directories away (XDG base directory
         // specification, XDG_RUNTIME_DIR).
         std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o1700))
@@ -233,6 +240,12 @@ impl StateDir {
     /// For messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// To an error that is for want of room here: the root, because the directory of the container is gone when
+    /// a user looks.
+    pub fn name_what_is_full(&self, error: Error) -> Error {
+        error.full(self.path.parent().unwrap_or(&self.path))
     }
 
     /// Waits for the exclusive hold.
@@ -281,14 +294,14 @@ impl StateDir {
     /// # Errors
     /// The file cannot be read or is not ours.
     pub fn read(&self) -> Result<Option<Record>> {
-        let file = match openat(&self.fd, STATE, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        let file = match openat(&self.fd, STATE, reading(), Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => {
                 return Err(Error::syscall(format!("open({}/{STATE})", self.path.display()), errno));
             }
         };
-        let text = read_all(file).call(|| format!("read({}/{STATE})", self.path.display()))?;
+        let text = fs::read_regular(file).call(|| format!("read({}/{STATE})", self.path.display()))?;
         serde_json::from_slice(&text).map(Some).map_err(|error| {
             Error::new(Code::State, format!("{}/{STATE}: {error}", self.path.display()))
                 .remedy(format!("`berth delete --force {}` removes what it can find", self.id))
@@ -320,9 +333,8 @@ impl StateDir {
     /// The kernel's.
     pub fn config(&self) -> Result<Vec<u8>> {
         let name = || format!("{}/{CONFIG}", self.path.display());
-        let fd = openat(&self.fd, CONFIG, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .call(|| format!("open({})", name()))?;
-        read_all(File::from(fd)).call(|| format!("read({})", name()))
+        let fd = openat(&self.fd, CONFIG, reading(), Mode::empty()).call(|| format!("open({})", name()))?;
+        fs::read_regular(File::from(fd)).call(|| format!("read({})", name()))
     }
 
     /// Removes the directory. The lock's holder calls it last.
@@ -349,6 +361,10 @@ impl StateDir {
     }
 
     fn replace(&self, name: &str, text: &[u8]) -> Result<()> {
+        self.write_file(name, text).map_err(|error| self.name_what_is_full(error))
+    }
+
+    fn write_file(&self, name: &str, text: &[u8]) -> Result<()> {
         let temporary = format!(".{name}.new");
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(&self.fd, temporary.as_str(), flags, Mode::from_bits_truncate(0o600))
@@ -372,10 +388,9 @@ impl Lock {
     }
 }
 
-fn read_all(mut file: File) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
-    Ok(text)
+/// A `--root` that was typed may be any directory.
+fn reading() -> OFlag {
+    OFlag::O_RDONLY | OFlag::from_bits_retain(fs::UNTRUSTED)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
@@ -391,6 +406,10 @@ fn try_flock(fd: &OwnedFd) -> Result<bool> {
         Err(Errno::EWOULDBLOCK) => Ok(false),
         Err(errno) => Err(Error::syscall("flock(state, LOCK_EX|LOCK_NB)", errno)),
     }
+}
+
+fn taken(id: &str) -> Error {
+    Error::new(Code::Exists, format!("container with given ID already exists: {id}"))
 }
 
 /// The message that containerd's shim and CRI-O match on.

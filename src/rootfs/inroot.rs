@@ -241,6 +241,10 @@ impl Walk {
                 let error = Error::syscall(format!("mkdirat({name:?} of {path:?})"), errno);
                 return Err(match errno {
                     Errno::EROFS => error.remedy("the mount point has to be in the read-only rootfs already"),
+                    Errno::ENOSPC => error.remedy(
+                        "the file system that it is on, the rootfs or a mount in it, is full, in bytes or in inodes",
+                    ),
+                    Errno::EDQUOT => error.remedy("the quota on the rootfs, or on a mount in it, is used up"),
                     _ => error,
                 });
             }

@@ -19,13 +19,14 @@ mod tests;
 mod tree;
 mod validate;
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
 
 use crate::error::{Call, Context, Error, Result};
+use crate::sys::fs;
 
 pub use advice::hooks_by_kind;
 pub use document::{Examined, examine, member, parse, parse_process, parse_resources, parse_with_mounts};
@@ -45,7 +46,8 @@ pub const VERSION: &str = "1.3.0";
 /// The file cannot be read.
 pub fn read(bundle: &Path) -> Result<Vec<u8>> {
     let path = bundle.join(CONFIG);
-    match read_regular(&path) {
+    let file = std::fs::File::options().read(true).custom_flags(fs::UNTRUSTED).open(&path);
+    match file.and_then(fs::read_regular) {
         // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let missing = Error::invalid(format!("bundle {}: {CONFIG} not found", bundle.display()));
@@ -53,26 +55,6 @@ pub fn read(bundle: &Path) -> Result<Vec<u8>> {
         }
         result => result.call(|| format!("read({})", path.display())).context("read the bundle"),
     }
-}
-
-/// A bundle may be anybody's: a fifo must not hang us, nor a device fill our memory.
-fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
-    const LONGEST: u64 = 64 << 20;
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let file = std::fs::File::options().read(true).custom_flags(flags).open(path)?;
-    let about = file.metadata()?;
-    if about.is_dir() {
-        return Err(std::io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    if !about.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    if about.len() > LONGEST {
-        return Err(std::io::Error::other("it is longer than 64 MiB"));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
-    file.take(LONGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Whether a config.json looks as if a container gets a network namespace of its own, owned by the runtime's

@@ -1,9 +1,36 @@
-//! Extended attributes by descriptor, which nix lacks.
+//! What nix and std lack about files: extended attributes by descriptor, and reading what anybody may have made.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+
+/// How a file that may be anybody's is opened, beside the access mode: a fifo must not hang us, nor a terminal
+/// become ours.
+pub const UNTRUSTED: i32 = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+
+/// All of a file that may be anybody's, opened with [`UNTRUSTED`]: a device must not fill our memory.
+///
+/// # Errors
+/// It is no regular file, or longer than 64 MiB.
+pub fn read_regular(file: File) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 64 << 20;
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if !about.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if about.len() > LONGEST {
+        return Err(io::Error::other("it is longer than 64 MiB"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// The names of all extended attributes of the open file `fd` (not O_PATH) that the caller may see.
 pub fn xattr_names(fd: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {

@@ -1309,8 +1309,46 @@ _berth() {
     esac
 }
 
+# Offers the ids of the containers of --root where one is expected, and else what _berth does.
+_berth_and_ids() {
+    _berth "$@"
+    local word i verb="" root=() values=" --root --log --log-format --log-level --cgroup-manager --rootless --criu "
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ $values == *" $word "* ]]; then
+            # Its value is the next word; of --root=DIR the sign is a word too.
+            [[ ${COMP_WORDS[i + 1]} != "=" ]] || ((i++))
+            ((i++))
+            [[ $word != --root ]] || root=(--root "${COMP_WORDS[i]}")
+        elif [[ $word != -* ]]; then
+            verb=${verb:+$verb }$word
+            case $verb in
+                "start") values="  " ;;
+                "state") values="  " ;;
+                "kill") values="  " ;;
+                "delete") values="  " ;;
+                "exec") values=" --console-socket --pidfd-socket --cwd -e --env -u --user -g --additional-gids -p --process --pid-file --process-label --apparmor -c --cap --preserve-fds --cgroup " ;;
+                "pause") values="  " ;;
+                "resume") values="  " ;;
+                "ps") values=" -f --format " ;;
+                "update") values=" -r --resources --blkio-weight --cpu-period --cpu-quota --cpu-burst --cpu-share --cpu-rt-period --cpu-rt-runtime --cpuset-cpus --cpuset-mems --cpu-idle --memory --memory-reservation --memory-swap --kernel-memory --kernel-memory-tcp --pids-limit --l3-cache-schema --mem-bw-schema " ;;
+                "events") values=" --interval " ;;
+                "checkpoint") values=" --image-path --work-path --manage-cgroups-mode --empty-ns --parent-path --status-fd --page-server " ;;
+                "mounts add") values="  " ;;
+                "mounts remove") values="  " ;;
+                mounts) ;;
+                # The id is there already, or none is expected.
+                *) return 0 ;;
+            esac
+        fi
+    done
+    # A flag or the value of one is typed, or no verb yet.
+    if [[ $i != "$COMP_CWORD" || $2 == -* || -z $verb || $verb == mounts ]]; then return 0; fi
+    COMPREPLY=($(compgen -W "$("$1" "${root[@]}" list --quiet 2>/dev/null)" -- "$2"))
+}
+
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _berth -o nosort -o bashdefault -o default berth
+    complete -F _berth_and_ids -o nosort -o bashdefault -o default berth
 else
-    complete -F _berth -o bashdefault -o default berth
+    complete -F _berth_and_ids -o bashdefault -o default berth
 fi

@@ -36,7 +36,7 @@ complete -c berth -n "__fish_berth_needs_command" -l cgroup-manager -d 'Who make
 systemd\t'A transient scope'
 disabled\t'No cgroup at all'"
 complete -c berth -n "__fish_berth_needs_command" -l rootless -d 'Ignore what only root may do with cgroups' -r
-complete -c berth -n "__fish_berth_needs_command" -l criu -d 'Obsolete; CRIU is found in $PATH' -r -F
+complete -c berth -n "__fish_berth_needs_command" -l criu -d 'Accepted and ignored, as by runc: the criu that is found in $PATH is used' -r -F
 complete -c berth -n "__fish_berth_needs_command" -l debug -d 'Log debug messages too'
 complete -c berth -n "__fish_berth_needs_command" -l systemd-cgroup -d 'Make the cgroup through systemd; cgroupsPath is then slice:prefix:name'
 complete -c berth -n "__fish_berth_needs_command" -s v -l version -d 'Print the version'
@@ -235,3 +235,29 @@ complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_su
 complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec check features seccomp help" -f -a "features" -d 'Print what berth can do as JSON'
 complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec check features seccomp help" -f -a "seccomp" -d 'Print what a seccomp profile does'
 complete -c berth -n "__fish_berth_using_subcommand help; and not __fish_seen_subcommand_from create start state kill delete run exec list pause resume ps update events checkpoint restore mounts spec check features seccomp help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+
+# The ids of the containers of --root.
+function __fish_berth_ids
+    set -l words (commandline -opc)
+    set -e words[1]
+    argparse -s (__fish_berth_global_optspecs) -- $words 2>/dev/null
+    or return
+    set -l root
+    set -q _flag_root
+    and set root --root=$_flag_root
+    berth $root list --quiet 2>/dev/null
+end
+
+complete -c berth -n "__fish_berth_using_subcommand start" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand state" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand kill" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand delete" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand exec" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand pause" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand resume" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand ps" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand update" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand events" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand checkpoint" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand mounts; and __fish_seen_subcommand_from add" -f -a "(__fish_berth_ids)"
+complete -c berth -n "__fish_berth_using_subcommand mounts; and __fish_seen_subcommand_from remove" -f -a "(__fish_berth_ids)"

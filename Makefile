@@ -30,15 +30,17 @@ clean: ## remove all that was built, with the test machine's image and the peers
 ##@ Install
 
 SHARE := $(DESTDIR)$(PREFIX)/share
+# What is for users, and not for those who change berth. The Debian package lists them too (Cargo.toml).
+GUIDES := docs/annotations.md docs/check.md docs/engines.md docs/seccomp.md
 
 # `make -o build install` takes the target/berth that is there.
-install: build ## target/berth into DESTDIR/PREFIX/bin; man pages, completions and LICENSE into PREFIX/share
+install: build ## target/berth into DESTDIR/PREFIX/bin; man pages, completions and documents into PREFIX/share
 	install -D -m 755 target/berth "$(DESTDIR)$(PREFIX)/bin/berth"
 	install -D -m 644 -t "$(SHARE)/man/man8" docs/man/*.8
 	install -D -m 644 completions/berth.bash "$(SHARE)/bash-completion/completions/berth"
 	install -D -m 644 -t "$(SHARE)/zsh/site-functions" completions/_berth
 	install -D -m 644 -t "$(SHARE)/fish/vendor_completions.d" completions/berth.fish
-	install -D -m 644 -t "$(SHARE)/doc/berth" LICENSE CHANGELOG.md docs/engines.md
+	install -D -m 644 -t "$(SHARE)/doc/berth" LICENSE CHANGELOG.md $(GUIDES)
 
 # For tools that look for the name runc in PATH, where /usr/local/bin comes before /usr/sbin. A runc that is there stays.
 install-runc-alias: ## PREFIX/bin/runc as a link to the berth that `make install` put beside it
@@ -203,19 +205,14 @@ bench-short: BENCH_ROUNDS = 10
 bench-short: bench ## the same with 10 rounds
 
 # The order is that of the program as it was linked with its map; what it does not name stays behind.
-bench-systemd: IN := integration/vm/contain
-bench-systemd: build ## `run` through systemd, which runs in a container of ours, beside crun and runc (root)
-vm-bench: IN := integration/vm/run v2
-vm-bench: build ## the same in the emulated machine, where systemd has all controllers (root)
-vm-bench: export BENCH_TIMEOUT := 60
-bench-systemd vm-bench: export BENCH_CASES := systemd
-bench-systemd vm-bench: export BENCH_ROUNDS := $(BENCH_ROUNDS)
-bench-systemd vm-bench: target/bench/floor target/bench/launch target/bench/true target/bench/pause
+bench-systemd: export BENCH_CASES := systemd
+bench-systemd: export BENCH_ROUNDS := $(BENCH_ROUNDS)
+bench-systemd: build target/bench/floor target/bench/launch target/bench/true target/bench/pause ## `run` through systemd, which runs in a container of ours (root)
 	@integration/dependencies
 	@bench/peers.sh
 	@$(CARGO) bench --locked --profile dev --bench runtimes --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
 	@bench=$$(sed -n 's|.*Executable bench/main.rs (\(.*\))|\1|p' target/tests.log); \
-	$(IN) --file "$$bench" --file target/berth --file target/bench --file target/peers --file "$$(command -v runc)" \
+	integration/vm/contain --file "$$bench" --file target/berth --file target/bench --file target/peers --file "$$(command -v runc)" \
 		--file integration/bundles -- "cd $(CURDIR) && $$bench --bench"
 
 link-order: target/bench/true ## write link/order.ld anew: which code a start runs through (root; takes minutes)
@@ -245,4 +242,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp bench-systemd vm-bench soak soak-systemd link-order help recording runtime-tools
+.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp bench-systemd soak soak-systemd link-order help recording runtime-tools

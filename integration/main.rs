@@ -33,6 +33,7 @@ mod invalid;
 mod lifecycle;
 mod live_mounts;
 mod logs;
+mod messages;
 mod mounts;
 mod namespaces;
 mod netdevices;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         ("time_namespace", time_namespace::TESTS),
         ("mounts", mounts::TESTS),
         ("live_mounts", live_mounts::TESTS),
+        ("messages", messages::TESTS),
         ("propagation", propagation::TESTS),
         ("devices", devices::TESTS),
         ("process", process::TESTS),

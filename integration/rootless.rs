@@ -243,8 +243,12 @@ fn nothing_to_freeze_without_a_cgroup() {
     let user = User::without_ranges();
     let mut container = user.container(sleeper(user.spec()));
     container.up(&[]);
-    container.verb("pause", &[], &[]).done().fails("no cgroup with a freezer");
-    container.verb("update", &["--pids-limit", "9"], &[]).done().fails("cgroup");
+    let remedy = "create it as root, with --systemd-cgroup, or below a cgroup that is delegated to you";
+    container
+        .verb("pause", &[], &[])
+        .done()
+        .fails(&format!("no cgroup with a freezer; it runs in the cgroup of whoever created it: {remedy}"));
+    container.verb("update", &["--pids-limit", "9"], &[]).done().fails(remedy);
     assert_eq!(container.state()["status"], "running");
     container.finish();
 }

@@ -269,10 +269,15 @@ fn bundle_in_every_form() {
 fn bundle_without_a_config() {
     let empty = directory().join("empty");
     fs::create_dir(&empty).expect("a directory");
-    for bundle in [empty.clone(), empty.join("nowhere")] {
+    fs::write(empty.join("file"), "").expect("a file");
+    for (bundle, words) in [
+        (empty.clone(), "config.json not found; `berth spec` writes one to start from"),
+        (empty.join("nowhere"), "config.json not found; there is no such directory"),
+        (empty.join("file"), "is no directory; name the directory with config.json in it"),
+    ] {
         let done = berth(&["check", &bundle.to_string_lossy()]).done();
         assert_eq!(done.stdout(), "");
-        done.fails("config.json not found; `berth spec` writes one to start from");
+        done.fails(words);
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 tests! {
-    exec_names_its_flag, exec_names_its_file, what_was_meant, spec_says_what_stands_in_its_way,
+    exec_names_its_flag, exec_names_its_file, what_was_meant, files_that_are_wrong, spec_says_what_stands_in_its_way,
     full_state_directory, full_rootfs, the_slower_of_two_creates, state_that_is_a_fifo, long_lists_are_checked_in_time,
     criu_that_does_not_work, criu_that_is_not_installed,
 }
@@ -68,6 +68,21 @@ fn what_was_meant() {
     ] {
         bare(&words).fails(meant);
     }
+}
+
+fn files_that_are_wrong() {
+    let container = super::exec::up(super::exec::sleeper());
+    let file = container.bundle.path.join("wrong.json");
+    let file = file.to_str().expect("path");
+    fs::write(file, "{}").expect("a file");
+    berth(&["mounts", "add", &container.id, file])
+        .done()
+        .fails(&format!("the mounts of {file}: mounts: must be an array"));
+    container
+        .verb("update", &["--resources", "/nope"], &[])
+        .done()
+        .fails("read the limits (--resources): read(/nope)");
+    container.verb("ps", &[], &["--nonsense"]).done().fails("unknown gnu long option");
 }
 
 fn spec_says_what_stands_in_its_way() {

@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxIntelRdt, LinuxMemory, Linu
 
 use super::Status;
 use crate::container::{self, Host};
-use crate::error::{Call, Error, Result as Outcome};
+use crate::error::{Call, Context, Error, Result as Outcome};
 use crate::{log, spec};
 
 /// Change the limits of a container
@@ -158,7 +158,7 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
         std::io::stdin().lock().read_to_end(&mut text).call(|| "read(stdin)".into())?;
         return Ok(text);
     }
-    std::fs::read(path).call(|| format!("read({})", path.display()))
+    std::fs::read(path).call(|| format!("read({})", path.display())).context("read the limits (--resources)")
 }
 
 /// Bytes with an optional binary unit, as runc reads them: `512m`, `1GiB`, `-1`.

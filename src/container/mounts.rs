@@ -49,7 +49,8 @@ pub fn mounts(host: &Host, id: &str, change: Change, file: &Path) -> Result<()> 
     let root = exec::root_of(pid)?;
     // It looks whether the process is still there, so the root was its.
     let target = Target::of(pid, pidfd)?;
-    let mut plan = compile(&dir, &record, &target, &text)?;
+    let plan = compile(&dir, &record, &target, &text);
+    let mut plan = plan.with_context(|| format!("the mounts of {}", file.display()))?;
     if change == Change::Add {
         plan.open_all_sources()?;
     }

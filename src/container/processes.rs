@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Host;
 use super::status;
 use crate::error::{Call, Code, Error, Result};
-use crate::sys::spawn::{Spawn, Stream, find_in_path};
+use crate::sys::spawn::{Spawn, Stream, environment, find_in_path};
 
 /// The pids of the container's processes in the caller's pid namespace, ascending; none once it has
 /// stopped.
@@ -42,23 +42,19 @@ fn run_ps(options: &[String]) -> Result<String> {
         Error::unsupported("ps(1) is not in $PATH").remedy("install procps, or use --format json")
     })?;
     let arguments: Vec<String> = std::iter::once("ps".into()).chain(options.iter().cloned()).collect();
+    // ps(1) is configured by it (COLUMNS, PS_FORMAT, PS_PERSONALITY).
     let mut spawn = Spawn::new(Path::new(&program), &arguments, &environment())?;
     spawn.stdout = Stream::Captured;
     spawn.stderr = Stream::Captured;
     let call = || format!("run {}", arguments.join(" "));
     let exit = spawn.start().and_then(|child| child.wait(None)).call(call)?;
     if !exit.status.is_success() {
-        let what = format!("{}: {}: {}", call(), exit.status, exit.last_line());
-        return Err(Error::invalid(what));
+        // What is wrong stands first; then it tells where its manual is.
+        let output = exit.output().unwrap_or_default();
+        let said = output.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        return Err(Error::invalid(format!("{}: {}: {said}", call(), exit.status)));
     }
     exit.output().call(|| "read the output of ps(1)".into())
-}
-
-/// ps(1) is configured by it (COLUMNS, PS_FORMAT, PS_PERSONALITY).
-fn environment() -> Vec<String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
-        .collect()
 }
 
 /// The header and the lines of these pids.

@@ -13,7 +13,7 @@ use super::wire::Message;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::log;
 use crate::sys::socket;
-use crate::sys::spawn::{Child, Spawn, Stream, find_in_path};
+use crate::sys::spawn::{Child, Spawn, Stream, environment, find_in_path};
 
 /// The oldest CRIU that berth works with, 3.15: it can leave a pid namespace out of an image, and says by
 /// notification when lazy pages are served.
@@ -166,12 +166,6 @@ fn explain(kind: Kind, heard: Result<Response>, log_path: &Path) -> Error {
         true => error.remedy(format!("its log is {}", log_path.display())),
         false => error,
     }
-}
-
-/// Ours, as far as it is UTF-8.
-fn environment() -> Vec<String> {
-    let pairs = std::env::vars_os();
-    pairs.filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?))).collect()
 }
 
 /// Why a question was not answered. A question has no log; but what keeps CRIU from answering is what `criu check`

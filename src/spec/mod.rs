@@ -51,7 +51,14 @@ pub fn read(bundle: &Path) -> Result<Vec<u8>> {
         // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let missing = Error::invalid(format!("bundle {}: {CONFIG} not found", bundle.display()));
-            Err(missing.remedy("`berth spec` writes one to start from"))
+            Err(missing.remedy(match bundle.is_dir() {
+                true => "`berth spec` writes one to start from",
+                false => "there is no such directory",
+            }))
+        }
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            let file = Error::invalid(format!("bundle {}: is no directory", bundle.display()));
+            Err(file.remedy(format!("name the directory with {CONFIG} in it")))
         }
         result => result.call(|| format!("read({})", path.display())).context("read the bundle"),
     }

@@ -281,10 +281,7 @@ fn semantic_versions() {
 #[test]
 fn a_bundle_without_a_config_is_not_a_missing_command() {
     let error = super::read(Path::new("/proc/self/no-bundle")).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "bundle /proc/self/no-bundle: config.json not found; `berth spec` writes one to start from"
-    );
+    assert_eq!(error, "bundle /proc/self/no-bundle: config.json not found; there is no such directory");
 }
 
 /// JSON pointer and path of each value below `value`.

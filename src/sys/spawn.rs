@@ -380,6 +380,12 @@ pub fn memory_file(name: &std::ffi::CStr) -> nix::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
+/// Our own environment, as far as it is UTF-8: `NAME=VALUE` each.
+pub fn environment() -> Vec<String> {
+    let pairs = std::env::vars_os();
+    pairs.filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?))).collect()
+}
+
 /// A program of the host in the runtime's own PATH.
 pub fn find_in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());

@@ -12,7 +12,7 @@ tests! {
     process_is_in_its_cgroup_everywhere, relative_path, without_a_path_the_id_names_it, removed_after_the_run,
     nested_cgroups_are_removed, memory_limit, memory_and_swap_limit, memory_limit_is_enforced, cpu_quota_and_period, cpu_shares,
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, missing_controller_leaves_no_parents, unified_on_v2, unified_of_a_missing_controller,
-    kill_all_without_a_pid_namespace, delete_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
+    kill_all_without_a_pid_namespace, delete_reaches_what_is_left, kill_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
     a_cgroup_in_use_is_left_alone, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
     a_limit_below_the_use_is_refused_with_the_numbers,
@@ -220,6 +220,21 @@ fn kill_all_without_a_pid_namespace() {
     container.verb("kill", &["--all"], &["KILL"]).done().ok();
     assert!(await_condition(|| host::descendants(own).is_empty()), "{:?}", host::descendants(own));
     container.await_status("stopped");
+}
+
+/// SIGKILL ends a container that shares its pid namespace even when its first process has gone before.
+fn kill_reaches_what_is_left() {
+    let mut container =
+        sleeper().without_namespace("pid").steps(&["background:sleep:1000", "echo:ready"]).container();
+    container.up();
+    container.await_output("ready");
+    container.await_status("stopped");
+    container.verb("kill", &[], &["TERM"]).done().fails("container not running");
+    let own = i32::try_from(std::process::id()).expect("a pid");
+    assert_eq!(host::descendants(own).len(), 1);
+    container.kill("KILL");
+    assert!(await_condition(|| host::descendants(own).is_empty()), "{:?}", host::descendants(own));
+    container.verb("kill", &[], &["KILL"]).done().fails("container not running");
 }
 
 fn delete_reaches_what_is_left() {

@@ -18,6 +18,11 @@ pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
     let dir = host.root.open(id)?;
     let record = status::record(&dir)?;
     let now = status::of(&dir, &record)?;
+    // What outlived its init without a pid namespace is the container's all the same.
+    let outlived = now == Status::Stopped && signal == libc::SIGKILL && !record.own_pid_namespace;
+    if outlived && record.cgroup_made && !record.cgroup.pids()?.is_empty() {
+        return record.cgroup.kill(signal);
+    }
     if now == Status::Stopped && !all {
         return Err(Error::new(Code::State, "container not running"));
     }

@@ -63,6 +63,7 @@ complete -c berth -n "__fish_berth_needs_command" -f -a "features" -d 'Print wha
 complete -c berth -n "__fish_berth_needs_command" -f -a "seccomp" -d 'Print what a seccomp profile does'
 complete -c berth -n "__fish_berth_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c berth -n "__fish_berth_using_subcommand create" -s b -l bundle -d 'Directory with config.json' -r -F
+complete -c berth -n "__fish_berth_using_subcommand create" -s f -l config -d 'File to use instead of the bundle\'s config.json' -r -F
 complete -c berth -n "__fish_berth_using_subcommand create" -l console-socket -d 'Unix socket that receives the descriptor of the terminal\'s master' -r -F
 complete -c berth -n "__fish_berth_using_subcommand create" -l pidfd-socket -d 'Unix socket that receives a pidfd of the container\'s first process' -r -F
 complete -c berth -n "__fish_berth_using_subcommand create" -l pid-file -d 'File that gets the pid of the container\'s first process' -r -F
@@ -79,6 +80,7 @@ complete -c berth -n "__fish_berth_using_subcommand delete" -s f -l force -d 'Ki
 complete -c berth -n "__fish_berth_using_subcommand delete" -s r -l regex -d 'The id is a regular expression: delete every container that matches'
 complete -c berth -n "__fish_berth_using_subcommand delete" -s h -l help -d 'Print help'
 complete -c berth -n "__fish_berth_using_subcommand run" -s b -l bundle -d 'Directory with config.json' -r -F
+complete -c berth -n "__fish_berth_using_subcommand run" -s f -l config -d 'File to use instead of the bundle\'s config.json' -r -F
 complete -c berth -n "__fish_berth_using_subcommand run" -l console-socket -d 'Unix socket that receives the descriptor of the terminal\'s master' -r -F
 complete -c berth -n "__fish_berth_using_subcommand run" -l pidfd-socket -d 'Unix socket that receives a pidfd of the container\'s first process' -r -F
 complete -c berth -n "__fish_berth_using_subcommand run" -l pid-file -d 'File that gets the pid of the container\'s first process' -r -F

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 tests! {
     version_has_its_lines, root_of_slash_is_refused, unknown_command, unknown_flag, missing_id, help_succeeds, global_flags_of_clients,
-    flags_with_equals_and_single_letters, bundle_defaults_to_the_working_directory, spec_makes_a_bundle_that_runs, spec_does_not_overwrite,
+    flags_with_equals_and_single_letters, bundle_defaults_to_the_working_directory, config_that_lies_elsewhere, spec_makes_a_bundle_that_runs, spec_does_not_overwrite,
     spec_rootless, foreground_forwards_signals, foreground_exit_code_of_a_killed_container, pid_file_of_run, missing_bundle,
     missing_config, extra_arguments_are_refused, root_is_made, relative_bundle, stdout_of_create_is_the_containers, kill_of_a_foreground_run_forwards_term,
     pid_file_in_a_missing_directory, id_may_hold_these_characters, relative_root,
@@ -108,6 +108,20 @@ fn flags_with_equals_and_single_letters() {
     berth_in(&root(), &["run", "-d", "-b", &bundle, &container.id]).done().ok();
     container.await_status("stopped");
     berth_in(&root(), &["delete", "-f", &container.id]).done().ok();
+}
+
+/// As with crun: another file, by a path that starts where the caller is, for the same bundle.
+fn config_that_lies_elsewhere() {
+    let mut container = Bundle::new().steps(&["echo:elsewhere"]).container();
+    container.bundle.write();
+    let (inside, outside) = (container.bundle.path.join("config.json"), directory().join("elsewhere.json"));
+    fs::rename(inside, &outside).expect("rename");
+    let mut command = container.command("run", &["--config", "elsewhere.json"]);
+    fs::remove_file(container.bundle.path.join("config.json")).expect("config.json");
+    command.current_dir(directory());
+    assert_eq!(command.done().ok().stdout(), "elsewhere\n");
+    let done = container.try_create(&["-f", "/no/such/config.json"]);
+    assert!(done.stderr().contains("/no/such/config.json"), "{}", done.describe());
 }
 
 fn bundle_defaults_to_the_working_directory() {

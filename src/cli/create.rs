@@ -14,6 +14,9 @@ pub struct CreateFlags {
     /// Directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// File to use instead of the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Unix socket that receives the descriptor of the terminal's master
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -39,6 +42,7 @@ impl CreateFlags {
     pub fn options(&self) -> Result<CreateOptions> {
         Ok(CreateOptions {
             bundle: absolute(&self.bundle)?,
+            config: self.config.clone(),
             console_socket: self.console_socket.clone(),
             pidfd_socket: self.pidfd_socket.clone(),
             pid_file: self.pid_file.clone(),

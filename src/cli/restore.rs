@@ -60,6 +60,7 @@ impl Restore {
             image: self.image.options()?,
             create: CreateOptions {
                 bundle: absolute(&self.bundle)?,
+                config: None,
                 // Both are used in another mount namespace, where the working directory is not the caller's.
                 console_socket: self.console_socket.as_deref().map(absolute).transpose()?,
                 pid_file: self.pid_file.as_deref().map(absolute).transpose()?,

@@ -11,6 +11,8 @@ use crate::error::Result;
 pub struct CreateOptions {
     /// Absolute path of the directory with config.json.
     pub bundle: PathBuf,
+    /// What is read instead of the bundle's config.json.
+    pub config: Option<PathBuf>,
     /// Gets the master of the container's terminal.
     pub console_socket: Option<PathBuf>,
     /// Gets a pidfd of init.

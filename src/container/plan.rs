@@ -66,7 +66,10 @@ fn compile(
     start: Start,
     warnings: &mut Vec<String>,
 ) -> Result<Planned> {
-    let config = spec::read(&options.bundle)?;
+    let config = match &options.config {
+        Some(file) => spec::read_file(file)?,
+        None => spec::read(&options.bundle)?,
+    };
     // The one thing that is made before all is planned, because it takes the longest; it leaves no trace, and
     // if it was not wanted, or an error comes first, it is dropped.
     let network = spec::seems_to_make_a_network(&config).then(NewNetwork::begin).flatten();

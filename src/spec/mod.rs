@@ -46,8 +46,7 @@ pub const VERSION: &str = "1.3.0";
 /// The file cannot be read.
 pub fn read(bundle: &Path) -> Result<Vec<u8>> {
     let path = bundle.join(CONFIG);
-    let file = std::fs::File::options().read(true).custom_flags(fs::UNTRUSTED).open(&path);
-    match file.and_then(fs::read_regular) {
+    match open(&path).and_then(fs::read_regular) {
         // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let missing = Error::invalid(format!("bundle {}: {CONFIG} not found", bundle.display()));
@@ -62,6 +61,19 @@ pub fn read(bundle: &Path) -> Result<Vec<u8>> {
         }
         result => result.call(|| format!("read({})", path.display())).context("read the bundle"),
     }
+}
+
+/// Reads a config.json that lies elsewhere and may have another name.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    open(path).and_then(fs::read_regular).map_err(|error| Error::invalid(format!("--config {}: {error}", path.display())))
+}
+
+/// A bundle may be anybody's.
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::options().read(true).custom_flags(fs::UNTRUSTED).open(path)
 }
 
 /// Whether a config.json looks as if a container gets a network namespace of its own, owned by the runtime's

@@ -13,7 +13,7 @@ tests! {
     no_new_privileges_on_and_off, oom_score_is_set, oom_score_stays_without_a_value, personality_is_set, scheduler_is_set,
     io_priority_is_set, new_session_keyring, no_new_keyring, numeric_user_is_not_a_name, empty_args_are_refused,
     missing_interpreter_is_named, missing_script_interpreter_is_named, script_runs, exit_codes_are_kept, signal_becomes_128_and_it,
-    signal_mask_and_actions_are_default, home_is_not_invented, process_is_a_session_leader, duplicate_environment_entries,
+    signal_mask_and_actions_are_default, home_is_not_invented, home_that_is_overridden_by_an_empty_one, process_is_a_session_leader, duplicate_environment_entries,
     stdin_reaches_the_process, large_environment, cwd_is_changed_as_the_user, null_device_is_the_containers_own,
 }
 
@@ -58,6 +58,15 @@ fn home_is_not_invented() {
         .filter(|entry| entry.as_str().is_some_and(|entry| entry.starts_with("HOME=")))
         .collect();
     assert_eq!(homes, ["HOME=/elsewhere"]);
+}
+
+/// The last entry counts, and an empty one is none.
+fn home_that_is_overridden_by_an_empty_one() {
+    let report = Bundle::new()
+        .file("etc/passwd", "root:x:0:0::/root:/bin/sh\n", 0o644)
+        .set("/process/env", json!(["PATH=/bin", "HOME=/elsewhere", "HOME="]))
+        .report();
+    assert_eq!(report["env"], json!(["PATH=/bin", "HOME=/root"]));
 }
 
 fn duplicate_environment_entries() {

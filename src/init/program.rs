@@ -94,8 +94,7 @@ fn environment(process: &UserProcess) -> Result<Vec<String>> {
         // As the program will see itself.
         env.push(format!("LISTEN_PID={}", nix::unistd::getpid()));
     }
-    let has_home = env.iter().any(|entry| entry.len() > 5 && entry.starts_with("HOME="));
-    let passwd = if has_home { None } else { read_passwd()? };
+    let passwd = if security::has_home(&env) { None } else { read_passwd()? };
     Ok(security::environment(&env, passwd.as_deref(), process.security.user.uid))
 }
 

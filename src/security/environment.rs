@@ -18,6 +18,12 @@ pub fn environment(env: &[String], passwd: Option<&[u8]>, uid: u32) -> Vec<Strin
     kept
 }
 
+/// Whether the environment says itself what `HOME` is: by the entry that stays, the last one.
+pub fn has_home(env: &[String]) -> bool {
+    let last = env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
+    last.is_some_and(|home| !home.is_empty())
+}
+
 fn name(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(name, _)| name)
 }
@@ -72,6 +78,7 @@ mod tests {
         assert_eq!(env(&["A=1"]), ["A=1", "HOME=/root"]);
         assert_eq!(env(&["HOME=/x", "A=1"]), ["HOME=/x", "A=1"]);
         assert_eq!(env(&["HOME=", "A=1"]), ["A=1", "HOME=/root"]);
+        assert_eq!(env(&["HOME=/x", "HOME="]), ["HOME=/root"]);
         assert_eq!(env(&["A=1", "B=2", "A=3", "HOME=/x"]), ["B=2", "A=3", "HOME=/x"]);
     }
 }

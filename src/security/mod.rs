@@ -33,7 +33,7 @@ mod sysctl;
 mod user;
 
 pub use capabilities::{BY_NUMBER as CAPABILITIES, Capabilities, SECCOMP_RIGHT};
-pub use environment::{environment, home};
+pub use environment::{environment, has_home, home};
 pub use host::Host;
 pub use keyring::join_session_keyring;
 pub use rlimits::Rlimit;

@@ -8,7 +8,7 @@ use crate::{require, tests};
 tests! {
     every_policy, realtime_policies, every_flag, deadlines, policy_that_no_kernel_has_is_refused, numbers_that_make_no_sense_are_refused,
     every_io_class, every_memory_mode, every_memory_flag, memory_that_is_not_there_is_refused, memory_policy_of_an_exec,
-    affinity_is_for_exec_alone, affinity_beyond_the_first_thousand_cpus, initial_affinity_is_the_runtimes,
+    affinity_is_for_exec_alone, affinity_of_the_caller_stays_outside, affinity_beyond_the_first_thousand_cpus, initial_affinity_is_the_runtimes,
 }
 
 /// linux/sched.h; a process that resets its policy at fork has it or'ed into sched_getscheduler(2).
@@ -194,6 +194,29 @@ fn affinity_is_for_exec_alone() {
     assert_eq!(cpus(container.started_report().probe(STATUS)), cpus(&json!(own)), "init has the runtime's");
     let done = container.verb("exec", &[], &[bundle::PAYLOAD, STATUS, "report"]).done().ok();
     assert_eq!(cpus(Report::parse(&done.stdout()).probe(STATUS)), "0");
+}
+
+/// Since Linux 6.2 a mask that somebody asked for outlives the move into another cgroup. The payload starts with
+/// what its own caller had, as berth does.
+fn affinity_of_the_caller_stays_outside() {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("CPUs");
+    require!(online.trim() != "0", "this machine has one CPU");
+    let mut container = Bundle::new().args(&[bundle::PAYLOAD, STATUS, "report", "sleep:1000"]).container();
+    let on_one_cpu = |command: std::process::Command| {
+        let mut wrapped = std::process::Command::new("taskset");
+        wrapped.args(["-c", "0"]).arg(command.get_program()).args(command.get_args());
+        wrapped
+    };
+    // A container that has no limit of its own has what its cgroup has, as one of an unrestricted caller.
+    container.up();
+    let free = cpus(container.started_report().probe(STATUS));
+    require!(free != "0", "the suite itself may use one CPU only");
+    let steps = [STATUS, "report", "sleep:0"];
+    let bound = Bundle::new().steps(&steps).container();
+    let done = on_one_cpu(bound.command("run", &[])).done().ok();
+    assert_eq!(cpus(Report::parse(&done.stdout()).probe(STATUS)), free);
+    let exec = on_one_cpu(container.verb("exec", &[], &[bundle::PAYLOAD, STATUS, "report"])).done().ok();
+    assert_eq!(cpus(Report::parse(&exec.stdout()).probe(STATUS)), free);
 }
 
 fn affinity_beyond_the_first_thousand_cpus() {

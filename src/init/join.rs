@@ -24,7 +24,7 @@ use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
 use crate::rootfs;
 use crate::sys::procfs::Procfs;
-use crate::sys::{process, tty};
+use crate::sys::{credentials, process, tty};
 
 /// What a joining process holds of the world outside.
 pub struct Newcomer<'a> {
@@ -72,8 +72,10 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<()> {
     // While the cgroup namespace is still the host's and the rights over both are there.
     newcomer.tasks.iter().try_for_each(TasksFile::join)?;
     // After the move: the container's cpuset bounds it (config.md, execCPUAffinity.final).
-    if let Some(cpus) = &user_process.security.final_cpus {
-        cpus.apply()?;
+    match (&user_process.security.initial_cpus, &user_process.security.final_cpus) {
+        (_, Some(cpus)) => cpus.apply()?,
+        (Some(_), None) => {}
+        (None, None) => credentials::reset_cpu_affinity().call(|| "sched_setaffinity(every CPU)".into())?,
     }
     // In the container's user namespace the process would not have the rights over its own files any more.
     user_process.write_own_files(&newcomer.procfs)?;

@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 
 use libc::{c_int, c_long, c_uint, c_ulong};
+use nix::errno::Errno;
 
 use super::cvt;
 
@@ -186,6 +187,20 @@ pub fn sched_setaffinity(mask: &[c_ulong]) -> nix::Result<()> {
     // SAFETY: the kernel reads at most the given number of bytes, which is the length of `mask`.
     cvt(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })?;
     Ok(())
+}
+
+/// Takes every CPU for the calling thread that its cpuset has. Since Linux 6.2 a mask that somebody asked for
+/// outlives the move into another cgroup (da019032819a), so that a container would be held to the CPUs of whoever
+/// called us. The kernel leaves out of the mask what the cpuset and the machine do not have.
+///
+/// Where a sandbox forbids the call, the mask stays that of the caller, which is no more than it had.
+pub fn reset_cpu_affinity() -> nix::Result<()> {
+    /// NR_CPUS is 8192 at the most.
+    const EVERY_CPU: [c_ulong; 8192 / c_ulong::BITS as usize] = [c_ulong::MAX; 8192 / c_ulong::BITS as usize];
+    match sched_setaffinity(&EVERY_CPU) {
+        Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
+        result => result,
+    }
 }
 
 /// ioprio_set(2) of the calling thread; `value` is class << 13 | level.

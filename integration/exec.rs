@@ -11,7 +11,7 @@ use std::process::Command;
 
 tests! {
     takes_after_the_containers_process, flags_change_the_process, user_is_read_strictly,
-    cve_2022_29162_inheritable_stays_empty, unknown_capability_is_ignored_with_a_warning, process_file,
+    cve_2022_29162_inheritable_stays_empty, added_capability_that_may_be_inherited_is_ambient, unknown_capability_is_ignored_with_a_warning, process_file,
     process_file_that_is_wrong, exit_codes, signals_are_forwarded, detached_process_outlives_berth,
     pid_file_is_missing_when_the_program_does_not_run, pidfd_socket_gets_the_process, missing_command, missing_cwd,
     cve_2024_21626_cwd_through_a_descriptor, seccomp_of_the_container, limits_and_scheduling,
@@ -133,6 +133,22 @@ fn cve_2022_29162_inheritable_stays_empty() {
     }
     // What it added is its own.
     assert_eq!(report(&container, &[], &[])["capabilities"], before["capabilities"]);
+}
+
+/// What config.json lets the programs of the container inherit is added so that a user other than root has it.
+fn added_capability_that_may_be_inherited_is_ambient() {
+    let container = up(sleeper().set(
+        "/process/capabilities",
+        json!({
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SYSLOG"], "inheritable": ["CAP_CHOWN", "CAP_SYSLOG"],
+            "permitted": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL"], "ambient": ["CAP_CHOWN"],
+        }),
+    ));
+    let exec = report(&container, &["--cap", "CAP_SYSLOG", "--cap", "CAP_KILL"], &[]);
+    assert_eq!(exec.capabilities("ambient"), ["CAP_CHOWN", "CAP_SYSLOG"]);
+    assert_eq!(exec.capabilities("inheritable"), ["CAP_CHOWN", "CAP_SYSLOG"]);
+    let user = report(&container, &["--user", "1000", "--cap", "CAP_SYSLOG"], &[]);
+    assert_eq!(user.capabilities("effective"), ["CAP_CHOWN", "CAP_SYSLOG"]);
 }
 
 fn unknown_capability_is_ignored_with_a_warning() {

@@ -309,7 +309,8 @@ fn change(container: &Spec, changes: &Changes, warnings: &mut Vec<String>) -> Re
 }
 
 /// Adds to what the process may use and may gain, and never to what its programs inherit
-/// (CVE-2022-29162).
+/// (CVE-2022-29162); a capability that config.json has them inherit is added to the ambient set as well, as
+/// runc does: without it a user other than root would lose it at execve.
 fn add_capabilities(
     mut sets: LinuxCapabilities,
     names: &[String],
@@ -330,6 +331,11 @@ fn add_capabilities(
     sets.set_bounding(with(sets.bounding()));
     sets.set_permitted(with(sets.permitted()));
     sets.set_effective(with(sets.effective()));
+    let inherited =
+        |capability: &&Capability| sets.inheritable().as_ref().is_some_and(|set| set.contains(capability));
+    let mut ambient = sets.ambient().clone().unwrap_or_default();
+    ambient.extend(added.iter().filter(inherited));
+    sets.set_ambient(Some(ambient));
     sets
 }
 

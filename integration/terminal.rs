@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 tests! {
     console_socket_gets_one_descriptor, console_is_the_containers_terminal, console_size, console_size_without_a_terminal_is_ignored,
     terminal_without_a_socket_is_refused, socket_without_a_terminal_is_refused, missing_socket_is_refused, foreground_relay,
-    foreground_relay_passes_the_window_size, foreground_relay_restores_the_terminal, foreground_exit_code_through_a_terminal,
+    foreground_relay_passes_the_window_size, newlines_of_a_terminal_into_a_pipe, foreground_relay_restores_the_terminal, foreground_exit_code_through_a_terminal,
     dev_console_is_the_terminal, owner_of_the_terminal, hangup_of_the_master, the_end_of_a_pipe_is_the_end_of_input, control_characters_reach_the_container,
 }
 
@@ -172,6 +172,21 @@ fn foreground_relay() {
     // End of file by ^D, which the container's terminal understands and ours passes on.
     terminal.type_in("\u{4}");
     assert_eq!(running.wait().code(), 0);
+}
+
+/// Into a pipe or a file goes what the process wrote, from its first byte on.
+fn newlines_of_a_terminal_into_a_pipe() {
+    let container = with_terminal(&["echo:first", "echo:second"]).container();
+    for _ in 0..10 {
+        assert_eq!(container.run().ok().stdout(), "first\nsecond\n");
+    }
+    let mut container = Bundle::new().steps(&["sleep:1000"]).container();
+    container.up();
+    for _ in 0..10 {
+        let done =
+            container.verb("exec", &["--tty"], &[bundle::PAYLOAD, "echo:first", "echo:second"]).done().ok();
+        assert_eq!(done.stdout(), "first\nsecond\n");
+    }
 }
 
 fn foreground_relay_passes_the_window_size() {

@@ -203,6 +203,9 @@ fn plan(
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
     let mut process = plan::user_process(&container, &process, keyring, options.preserve_fds, warnings)?;
+    if let Some(terminal) = &mut process.terminal {
+        terminal.plain_newlines = !options.detach && foreground::reader_is_plain();
+    }
     Ok(Planned {
         scheduler: process.security.split_off_scheduler(),
         process,

@@ -178,9 +178,8 @@ impl Relay {
             last_typed: None,
             before: None,
         };
-        match host_terminal() {
-            Some(host) => relay.before = Some(tty::make_raw(host)?),
-            None => tty::clear_onlcr(relay.master.as_fd())?,
+        if let Some(host) = host_terminal() {
+            relay.before = Some(tty::make_raw(host)?);
         }
         Ok(relay)
     }
@@ -274,6 +273,12 @@ impl Drop for Relay {
             }
         }
     }
+}
+
+/// Whether what the container's terminal prints goes to a reader who is no terminal, and would see a `\r` before
+/// each newline that the process never wrote.
+pub fn reader_is_plain() -> bool {
+    host_terminal().is_none()
 }
 
 /// Gives the container's terminal the size of the caller's, if that has one.

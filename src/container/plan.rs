@@ -11,6 +11,7 @@ use oci_spec::runtime::{Hook, Linux, LinuxMemory, Mount, Process, Spec};
 use super::Host;
 use super::birth::Start;
 use super::create::CreateOptions;
+use super::foreground;
 use super::state::Record;
 use crate::error::{Context, Error, Result};
 use crate::init::agent::Address;
@@ -87,7 +88,10 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
-    let user_process = user_process(spec, process, keyring, options.preserve_fds, warnings)?;
+    let mut user_process = user_process(spec, process, keyring, options.preserve_fds, warnings)?;
+    if let Some(terminal) = &mut user_process.terminal {
+        terminal.plain_newlines = start == Start::NowInForeground && foreground::reader_is_plain();
+    }
 
     let rdt = match linux.intel_rdt() {
         Some(rdt) => Some(resctrl::plan(rdt, id).find().context("linux.intelRdt")?),
@@ -401,7 +405,7 @@ fn terminal(process: &Process) -> Option<init::Terminal> {
         .console_size()
         .as_ref()
         .map(|size| tty::Size { rows: characters(size.height()), columns: characters(size.width()) });
-    Some(init::Terminal { size })
+    Some(init::Terminal { size, plain_newlines: false })
 }
 
 fn oci_state(spec: &Spec, id: &str, options: &CreateOptions) -> OciState {

@@ -29,6 +29,7 @@ use crate::namespaces::{Kind, bring_up_loopback, in_new, in_that_of};
 use crate::security;
 use crate::sys::process::{self, Child, pidfd_open};
 use crate::sys::procfs::{self, Procfs};
+use crate::sys::tty;
 
 /// CRIU's log, in the work directory or the image's.
 const LOG: &str = "restore.log";
@@ -330,9 +331,7 @@ impl Restoration<'_> {
     fn stay(self, mut signals: Signals, lock: Lock) -> Result<u8> {
         let Some(init) = &self.init else { return Ok(0) };
         let relay = match self.terminal {
-            Some(master) => {
-                foreground::copy_terminal_size(master.as_fd()).and_then(|()| Relay::start(master)).map(Some)
-            }
+            Some(master) => relay_restored(master).map(Some),
             None => Ok(None),
         };
         let relay = relay.map_err(|error| undo(&self.dir, &self.record, Some(init), error))?;
@@ -347,6 +346,15 @@ impl Restoration<'_> {
         }
         Ok(status)
     }
+}
+
+/// The terminal has the attributes of the dump, made for whoever read it then.
+fn relay_restored(master: OwnedFd) -> Result<Relay> {
+    foreground::copy_terminal_size(master.as_fd())?;
+    if foreground::reader_is_plain() {
+        tty::clear_onlcr(master.as_fd())?;
+    }
+    Relay::start(master)
 }
 
 /// The cgroups of a process as CRIU is told them: controller and path, from `/proc/PID/cgroup`.

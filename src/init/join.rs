@@ -151,7 +151,7 @@ fn open_terminal(newcomer: &mut Newcomer<'_>, terminal: Terminal) -> Result<Owne
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open("/", flags, Mode::empty()).call(|| "open(\"/\")".into())?;
     let (master, slave) = rootfs::open_pty(root.as_fd())?;
-    terminal.apply_size(slave.as_fd())?;
+    terminal.prepare(slave.as_fd())?;
     // Taken, so that the engine sees its end right after the message.
     match newcomer.console_socket.take() {
         Some(socket) => user_process::send_master(socket.as_fd(), master.as_fd())?,

@@ -329,7 +329,7 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
 fn open_terminal(newborn: &mut Newborn<'_>, root: &rootfs::Root, terminal: Terminal) -> Result<OwnedFd> {
     let mut open = || -> Result<OwnedFd> {
         let (master, slave) = root.open_pty()?;
-        terminal.apply_size(slave.as_fd())?;
+        terminal.prepare(slave.as_fd())?;
         root.bind_console(slave.as_fd())?;
         // Taken, so that the engine sees its end right after the message.
         match newborn.console_socket.take() {

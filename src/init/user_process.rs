@@ -101,11 +101,17 @@ impl UserProcess {
 pub struct Terminal {
     /// `process.consoleSize`.
     pub size: Option<tty::Size>,
+    /// Whether newlines are to come out as the process writes them (see [`tty::clear_onlcr`]).
+    pub plain_newlines: bool,
 }
 
 impl Terminal {
-    /// Gives the terminal the size that was asked for, if any.
-    pub(super) fn apply_size(self, slave: BorrowedFd<'_>) -> Result<()> {
+    /// Makes the new terminal what was asked for. Here and not where its other end is read: the process may
+    /// have written by then.
+    pub(super) fn prepare(self, slave: BorrowedFd<'_>) -> Result<()> {
+        if self.plain_newlines {
+            tty::clear_onlcr(slave)?;
+        }
         self.size.map_or(Ok(()), |size| tty::set_size(slave, size))
     }
 }

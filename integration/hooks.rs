@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 tests! {
     all_kinds_in_order, several_of_a_kind_in_order, namespaces_of_each_kind, state_on_stdin, environment_and_arguments_are_exact,
-    default_arguments, failing_hook_before_created, failing_hook_of_the_start, failing_poststart_stops_the_container, failing_poststop_is_a_warning,
+    default_arguments, environment_inside_of_the_container, filter_of_the_container_is_for_its_hooks_too, failing_hook_before_created, failing_hook_of_the_start, failing_poststart_stops_the_container, failing_poststop_is_a_warning,
     timeout_kills_the_hook, hook_within_its_timeout, relative_path_is_refused, timeout_of_zero_is_refused, missing_hook_is_refused,
     poststop_runs_at_delete, hooks_see_the_container, later_hooks_do_not_run_after_a_failure, no_descriptors_leak_into_hooks,
     rootfs_at_create_container_hooks, hooks_with_output, create_runtime_hook_may_configure_the_network,
@@ -137,15 +137,69 @@ fn environment_and_arguments_are_exact() {
     assert_eq!(report["env"], json!(["ONE=1", "TWO=x y"]));
 }
 
-/// Without args and env: the path alone, an empty environment.
+/// Without args and env: the path alone, and the environment of the runtime, which is how runc and crun give their
+/// hooks a PATH.
 fn default_arguments() {
     let script = directory().join("hook");
     let out = directory().join("hook-out");
     fs::write(&script, format!("#!{}\nreport:{}\n", bundle::host_payload().display(), out.display()))
         .expect("hook");
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
-    Bundle::new().push("/hooks/prestart", json!({ "path": script })).report();
+    let container = Bundle::new().push("/hooks/prestart", json!({ "path": script })).container();
+    let mut command = container.command("run", &[]);
+    command.env_clear().env("PATH", "/bin").env("OF_THE_CALLER", "1");
+    command.done().ok();
+    let mut env = records(&out)[0]["env"].as_array().expect("env").clone();
+    env.sort_by_key(Value::to_string);
+    assert_eq!(env, [json!("OF_THE_CALLER=1"), json!("PATH=/bin")]);
+}
+
+/// Inside of the container nothing of the caller's environment may be seen: startContainer hooks have the
+/// process's, createContainer hooks none.
+fn environment_inside_of_the_container() {
+    let out = record("environment-inside");
+    let script = format!("#!{}\nreport:{}\n", bundle::host_payload().display(), out.display());
+    let hook = directory().join("hook-inside");
+    fs::write(&hook, script).expect("hook");
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    let container = Bundle::new()
+        .set("/process/env", json!(["PATH=/bin", "ONE=1"]))
+        .push("/hooks/createContainer", json!({ "path": hook }))
+        .push(
+            "/hooks/startContainer",
+            json!({ "path": "/bin/payload", "args": ["payload", "report:/tmp/hook"] }),
+        )
+        .container();
+    let mut command = container.command("run", &[]);
+    command.env("SECRET_OF_THE_CALLER", "1");
+    command.done().ok();
     assert_eq!(records(&out)[0]["env"], json!([]));
+    let inside = container.bundle.rootfs().join("tmp/hook");
+    assert_eq!(records(&inside)[0]["env"], json!(["PATH=/bin", "ONE=1", "HOME=/"]));
+}
+
+/// What runs at the path is the image's, so the container's filter is for it too; hooks on the host have none.
+fn filter_of_the_container_is_for_its_hooks_too() {
+    let filtered = || {
+        Bundle::new().seccomp(
+            "SCMP_ACT_ALLOW",
+            json!([{ "names": ["getcwd"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 }]),
+        )
+    };
+    let mode = |report: &Report| report.probe("read:/proc/self/status").to_string();
+    for privileged in [true, false] {
+        let out = record(&format!("filtered-{privileged}"));
+        let steps = ["payload", "read:/proc/self/status", "report:/tmp/hook"];
+        let container = filtered()
+            .set("/process/noNewPrivileges", !privileged)
+            .hook("createRuntime", &["read:/proc/self/status", &format!("report:{}", out.display())])
+            .hook_at("startContainer", "/bin/payload", &steps[1..])
+            .container();
+        container.run().ok();
+        let inside = records(&container.bundle.rootfs().join("tmp/hook"));
+        assert!(mode(&inside[0]).contains("Seccomp:\\t2"), "{}", mode(&inside[0]));
+        assert!(mode(&records(&out)[0]).contains("Seccomp:\\t0"));
+    }
 }
 
 /// runtime.md, Lifecycle: the error is reported, the container destroyed, and the poststop hooks run.

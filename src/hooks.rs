@@ -55,14 +55,27 @@ impl Kind {
 }
 
 /// What a hook gets besides its own fields.
-#[derive(Debug)]
+#[allow(missing_debug_implementations)] // a closure has none
 pub struct Setting<'a> {
     /// The container's state (runtime.md, State) as JSON, for the hook's stdin.
     pub state: &'a [u8],
+    /// The environment of a hook that has no `env` of its own.
+    pub environment: &'a [String],
     /// The working directory; the caller's when None.
     pub directory: Option<&'a Path>,
     /// Where it writes.
     pub output: &'a Output,
+    /// What its process does right before execve.
+    pub confine: Option<&'a dyn Fn() -> Result<()>>,
+}
+
+/// Our own environment, which hooks in the runtime's namespaces inherit as they do with runc and crun: that is how
+/// they get a `PATH`. What is no Unicode is left out. Never for a hook in the container's namespaces, where others
+/// could read it.
+pub fn inherited_environment() -> Vec<String> {
+    let pairs = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    pairs.map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// Where the hooks of a container write. Without a file nobody reads it but the error, which has the last
@@ -132,9 +145,10 @@ fn run_to_end(hook: &Hook, setting: &Setting<'_>) -> Result<()> {
     // larger than a pipe) nor kill us with SIGPIPE.
     let mut state = memory_file(c"state").call(|| "memfd_create(\"state\")".into())?;
     state.write_all(setting.state).and_then(|()| state.rewind()).call(|| "write(memfd \"state\")".into())?;
-    let mut spawn = Spawn::new(path, arguments, hook.env().as_deref().unwrap_or_default())?;
+    let mut spawn = Spawn::new(path, arguments, hook.env().as_deref().unwrap_or(setting.environment))?;
     spawn.stdin = Some(state.as_fd());
     spawn.directory = setting.directory;
+    spawn.confine = setting.confine;
     spawn.stdout = Output::stream(setting.output.stdout.as_ref());
     spawn.stderr = Output::stream(setting.output.stderr.as_ref());
     let child = spawn.start().call(|| format!("execve({path:?})"))?;
@@ -157,7 +171,12 @@ mod tests {
 
     fn run_captured(hook: &Hook, state: &[u8]) -> Result<()> {
         let output = &Output::default();
-        run(Kind::CreateRuntime, hook, &Setting { state, directory: None, output })
+        let environment = &["INHERITED=1".to_owned()];
+        run(
+            Kind::CreateRuntime,
+            hook,
+            &Setting { state, environment, directory: None, output, confine: None },
+        )
     }
 
     #[test]
@@ -170,8 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn gives_an_empty_environment_unless_one_is_asked_for() {
-        let empty = hook(r#"{"path": "/bin/sh", "args": ["sh", "-c", "test ! -s /proc/$$/environ"]}"#);
+    fn gives_its_own_environment_or_that_of_the_setting() {
+        let inherits = hook(r#"{"path": "/bin/sh", "args": ["sh", "-c", "test $INHERITED = 1"]}"#);
+        run_captured(&inherits, b"{}").unwrap();
+        let empty =
+            hook(r#"{"path": "/bin/sh", "args": ["sh", "-c", "test ! -s /proc/$$/environ"], "env": []}"#);
         run_captured(&empty, b"{}").unwrap();
         let env = r#"{"path": "/bin/sh", "args": ["sh", "-c", "test \"$A\" = 'b c'"], "env": ["A=b c"]}"#;
         run_captured(&hook(env), b"{}").unwrap();

@@ -103,7 +103,9 @@ fn run_poststop(record: &Record) -> Result<()> {
         log::warning(&error.to_string());
         hooks::Output::default()
     });
-    let setting = hooks::Setting { state: &state, directory: None, output: &output };
+    let environment = &hooks::inherited_environment();
+    let setting =
+        hooks::Setting { state: &state, environment, directory: None, output: &output, confine: None };
     for hook in &record.poststop {
         if let Err(error) = hooks::run(hooks::Kind::Poststop, hook, &setting) {
             log::warning(&error.to_string());

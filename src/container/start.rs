@@ -43,7 +43,8 @@ pub(super) fn run_poststart(record: &Record) -> Result<()> {
     let state = record.oci_state("running", record.init.map_or(0, |init| init.pid)).to_json()?;
     let run_all = || {
         let output = &plan::hook_output(|key| record.annotation(key))?;
-        let setting = hooks::Setting { state: &state, directory: None, output };
+        let environment = &hooks::inherited_environment();
+        let setting = hooks::Setting { state: &state, environment, directory: None, output, confine: None };
         record.poststart.iter().try_for_each(|hook| hooks::run(hooks::Kind::Poststart, hook, &setting))
     };
     run_all().map_err(|error| match kill::all(record) {

@@ -153,7 +153,12 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     let program = become_container(newborn)?;
     let filter = wait_for_start(newborn, &program)?;
     let plan = newborn.plan;
-    run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, "created")?;
+    if !plan.start_container.is_empty() {
+        // What is executed there is the image's: under the filter, as with runc.
+        let confine = || filter.as_ref().map_or(Ok(()), |filter| program::confine(filter, &plan.process));
+        let environment = program.environment();
+        run_hooks(plan, hooks::Kind::StartContainer, &plan.start_container, &environment, Some(&confine))?;
+    }
     // Now, because after the filter is loaded there may be no write(2) any more.
     newborn.gate.as_ref().map_or(Ok(()), gate::Waiting::announce)?;
     program.execute(&plan.process, filter.as_ref())
@@ -228,7 +233,7 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
         newborn.expect(FromParent::HooksDone)?;
     }
     // After createRuntime, and with the host's paths still in reach (config.md#createcontainer-hooks).
-    run_hooks(plan, hooks::Kind::CreateContainer, &plan.create_container, "created")?;
+    run_hooks(plan, hooks::Kind::CreateContainer, &plan.create_container, &[], None)?;
     root.enter(&plan.rootfs)?;
 
     // From here on nothing but the container's own files is in sight.
@@ -341,13 +346,25 @@ fn open_terminal(newborn: &mut Newborn<'_>, root: &rootfs::Root, terminal: Termi
     open().context("give the process a terminal")
 }
 
-fn run_hooks(plan: &Plan, kind: hooks::Kind, list: &[Hook], status: &str) -> Result<()> {
+/// What the process of a hook does right before execve.
+type Confine<'a> = Option<&'a dyn Fn() -> Result<()>>;
+
+/// Hooks inside of the container see nothing of the caller's environment.
+fn run_hooks(
+    plan: &Plan,
+    kind: hooks::Kind,
+    list: &[Hook],
+    environment: &[String],
+    confine: Confine<'_>,
+) -> Result<()> {
     if list.is_empty() {
         return Ok(());
     }
     // In the container's pid namespace: the number that the hook itself can use.
-    let state = OciState { status: status.into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
+    let state =
+        OciState { status: "created".into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
     let state = state.to_json()?;
-    let setting = hooks::Setting { state: &state, directory: None, output: &plan.hook_output };
+    let setting =
+        hooks::Setting { state: &state, environment, directory: None, output: &plan.hook_output, confine };
     list.iter().try_for_each(|hook| hooks::run(kind, hook, &setting))
 }

@@ -48,6 +48,11 @@ impl Program {
         })
     }
 
+    /// `NAME=VALUE`, as the program will get it.
+    pub fn environment(&self) -> Vec<String> {
+        self.env.iter().map(|entry| entry.to_string_lossy().into_owned()).collect()
+    }
+
     /// Nothing may come after the filter but execve: a profile need not allow anything else. One that
     /// notifies has to allow sendmsg too.
     ///
@@ -83,6 +88,18 @@ impl Program {
         }
         Ok(listener)
     }
+}
+
+/// Puts the process of a hook under the filter of the container's program. A filter that notifies is left out: its
+/// agent gets one listener, the program's.
+pub fn confine(filter: &seccomp::Program, process: &UserProcess) -> Result<()> {
+    if process.seccomp.as_ref().is_some_and(seccomp::Checked::notifies) {
+        return Ok(());
+    }
+    if !process.security.no_new_privileges {
+        process.security.raise(security::SECCOMP_RIGHT)?;
+    }
+    filter.install().map(drop)
 }
 
 /// `process.env`, what a socket-activated program needs to find its sockets, and HOME, which only the

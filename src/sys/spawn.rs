@@ -66,6 +66,8 @@ pub struct Spawn<'a> {
     pub descriptors: Vec<BorrowedFd<'a>>,
     /// Done in the child before the execve, with the descriptors still the caller's.
     pub prepare: Option<&'a dyn Fn() -> Result<()>>,
+    /// What the child does last, when it may lose the right to all but execve.
+    pub confine: Option<&'a dyn Fn() -> Result<()>>,
 }
 
 /// A program that runs. Dropped without [`Child::wait`] it stays a zombie until its parent ends.
@@ -137,6 +139,7 @@ impl<'a> Spawn<'a> {
             directory: None,
             descriptors: Vec::new(),
             prepare: None,
+            confine: None,
         })
     }
 
@@ -221,6 +224,7 @@ impl<'a> Spawn<'a> {
                 .and_then(|()| process::reset_signals())
                 // A hook of a berth that was killed would go on with a container that nobody makes.
                 .and_then(|()| process::set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL)))
+                .and_then(|()| self.confine.map_or(Ok(()), |confine| confine()))
                 .map_err(errno)
         };
         if let Err(errno) = prepare() {

@@ -149,6 +149,14 @@ runtime-tools: build ## opencontainers/runtime-tools with berth and its peers, o
 	@peers=(); for peer in runc crun youki; do [ -x target/peers/$$peer ] && peers+=("$$peer=target/peers/$$peer"); done; \
 	target/$(TRIPLE)/debug/examples/runtime-tools target/runtime-tools runtime-tools-tests/expected.toml berth=target/berth "$${peers[@]}"
 
+PEER_TESTS ?=
+
+peer-tests: build ## the suites of runc and crun themselves with berth, on both cgroup layouts; takes an hour (root)
+	@integration/dependencies
+	@peer-tests/dependencies
+	@peer-tests/build target/peer-tests
+	peer-tests/run target/berth target/peer-tests $(PEER_TESTS)
+
 # The binary that ships is tested there; the one with overflow checks was tested on the host. Emulation is
 # slower by BERTH_TEST_SLOW than the real processor, which is what every time limit is multiplied by.
 vm-test: vm-test-v2 vm-test-v1 vm-test-selinux ## the integration suite in a booted Debian with systemd, on cgroup v2 and on v1, and with SELinux (root)
@@ -242,4 +250,4 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp bench-systemd soak soak-systemd link-order help recording runtime-tools
+.PHONY: build install install-runc-alias uninstall dist deb documents clean demo lint test test-steps test-dependencies test-unit test-libseccomp test-integration test-installation test-engines engines vm-test fuzz bench bench-short bench-seccomp bench-systemd vm-bench soak soak-systemd link-order help recording runtime-tools peer-tests

@@ -212,17 +212,22 @@ bench: build target/bench/floor target/bench/launch target/bench/true target/ben
 bench-short: BENCH_ROUNDS = 10
 bench-short: bench ## the same with 10 rounds
 
-# The order is that of the program as it was linked with its map; what it does not name stays behind.
-bench-systemd: export BENCH_CASES := systemd
-bench-systemd: export BENCH_ROUNDS := $(BENCH_ROUNDS)
-bench-systemd: build target/bench/floor target/bench/launch target/bench/true target/bench/pause ## `run` through systemd, which runs in a container of ours (root)
+bench-systemd: IN := integration/vm/contain
+bench-systemd: build ## `run` through systemd, which runs in a container of ours, beside crun and runc (root)
+vm-bench: IN := integration/vm/run v2
+vm-bench: build ## the same in the emulated machine, where systemd has all controllers (root)
+vm-bench: export BENCH_TIMEOUT := 60
+bench-systemd vm-bench: export BENCH_CASES := systemd
+bench-systemd vm-bench: export BENCH_ROUNDS := $(BENCH_ROUNDS)
+bench-systemd vm-bench: target/bench/floor target/bench/launch target/bench/true target/bench/pause
 	@integration/dependencies
 	@bench/peers.sh
 	@$(CARGO) bench --locked --profile dev --bench runtimes --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
 	@bench=$$(sed -n 's|.*Executable bench/main.rs (\(.*\))|\1|p' target/tests.log); \
-	integration/vm/contain --file "$$bench" --file target/berth --file target/bench --file target/peers --file "$$(command -v runc)" \
+	$(IN) --file "$$bench" --file target/berth --file target/bench --file target/peers --file "$$(command -v runc)" \
 		--file integration/bundles -- "cd $(CURDIR) && $$bench --bench"
 
+# The order is that of the program as it was linked with its map; what it does not name stays behind.
 link-order: target/bench/true ## write link/order.ld anew: which code a start runs through (root; takes minutes)
 	@integration/dependencies
 	$(CARGO) rustc --locked --release --bin berth --target $(TRIPLE) -- -C link-arg=-Wl,-Map="$(CURDIR)/target/berth.map"

@@ -59,7 +59,8 @@ impl Kind {
 pub struct Setting<'a> {
     /// The container's state (runtime.md, State) as JSON, for the hook's stdin.
     pub state: &'a [u8],
-    /// The environment of a hook that has no `env` of its own.
+    /// The environment of a hook that has no `env` of its own. In the runtime's namespaces it is ours, as with runc
+    /// and crun: that is how such a hook gets a `PATH`. In the container's, where others could read it, never.
     pub environment: &'a [String],
     /// The working directory; the caller's when None.
     pub directory: Option<&'a Path>,
@@ -67,15 +68,6 @@ pub struct Setting<'a> {
     pub output: &'a Output,
     /// What its process does right before execve.
     pub confine: Option<&'a dyn Fn() -> Result<()>>,
-}
-
-/// Our own environment, which hooks in the runtime's namespaces inherit as they do with runc and crun: that is how
-/// they get a `PATH`. What is no Unicode is left out. Never for a hook in the container's namespaces, where others
-/// could read it.
-pub fn inherited_environment() -> Vec<String> {
-    let pairs = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    pairs.map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// Where the hooks of a container write. Without a file nobody reads it but the error, which has the last

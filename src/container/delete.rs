@@ -10,6 +10,7 @@ use super::state::{Record, StateDir};
 use super::status::{self, Status};
 use super::{Host, kill, plan};
 use crate::error::{Call, Code, Context, Error, Result};
+use crate::sys::spawn;
 use crate::{hooks, log, resctrl};
 
 /// How long the processes and the cgroup of a container may take to go away.
@@ -103,7 +104,7 @@ fn run_poststop(record: &Record) -> Result<()> {
         log::warning(&error.to_string());
         hooks::Output::default()
     });
-    let environment = &hooks::inherited_environment();
+    let environment = &spawn::environment();
     let setting =
         hooks::Setting { state: &state, environment, directory: None, output: &output, confine: None };
     for hook in &record.poststop {

@@ -19,7 +19,7 @@ use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::spec::annotations;
 use crate::sys::beside::NewNetwork;
-use crate::sys::{process, tty};
+use crate::sys::{process, spawn, tty};
 use crate::{cgroups, hooks, log, resctrl, rootfs, seccomp, security, spec};
 
 /// All that a birth needs.
@@ -230,7 +230,7 @@ impl Planned {
     /// # Errors
     /// That of the first hook that fails.
     pub fn run_runtime_hooks(&self, state: &[u8]) -> Result<()> {
-        let environment = &hooks::inherited_environment();
+        let environment = &spawn::environment();
         let setting = hooks::Setting {
             state,
             environment,

@@ -8,6 +8,7 @@ use super::{Host, kill, plan};
 use crate::error::{Code, Error, Result};
 use crate::hooks;
 use crate::init::gate;
+use crate::sys::spawn;
 
 /// Starts a created container: returns once the user's program has been executed.
 ///
@@ -43,7 +44,7 @@ pub(super) fn run_poststart(record: &Record) -> Result<()> {
     let state = record.oci_state("running", record.init.map_or(0, |init| init.pid)).to_json()?;
     let run_all = || {
         let output = &plan::hook_output(|key| record.annotation(key))?;
-        let environment = &hooks::inherited_environment();
+        let environment = &spawn::environment();
         let setting = hooks::Setting { state: &state, environment, directory: None, output, confine: None };
         record.poststart.iter().try_for_each(|hook| hooks::run(hooks::Kind::Poststart, hook, &setting))
     };

@@ -68,7 +68,9 @@ pub fn read(bundle: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// The file cannot be read.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    open(path).and_then(fs::read_regular).map_err(|error| Error::invalid(format!("--config {}: {error}", path.display())))
+    open(path)
+        .and_then(fs::read_regular)
+        .map_err(|error| Error::invalid(format!("--config {}: {error}", path.display())))
 }
 
 /// A bundle may be anybody's.

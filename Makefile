@@ -224,7 +224,7 @@ bench-systemd vm-bench: target/bench/floor target/bench/launch target/bench/true
 	@bench/peers.sh
 	@$(CARGO) bench --locked --profile dev --bench runtimes --no-run 2>target/tests.log || { cat target/tests.log; exit 1; }
 	@bench=$$(sed -n 's|.*Executable bench/main.rs (\(.*\))|\1|p' target/tests.log); \
-	$(IN) --file "$$bench" --file target/berth --file target/bench --file target/peers --file "$$(command -v runc)" \
+	$(IN) --file "$$bench" --file target/berth --file target/bench --file target/peers $$(command -v runc | sed 's/^/--file /') \
 		--file integration/bundles -- "cd $(CURDIR) && $$bench --bench"
 
 # The order is that of the program as it was linked with its map; what it does not name stays behind.

@@ -1360,7 +1360,11 @@ _berth_and_ids() {
     done
     # A flag or the value of one is typed, or no verb yet.
     if [[ $i != "$COMP_CWORD" || $2 == -* || -z $verb || $verb == mounts ]]; then return 0; fi
-    COMPREPLY=($(compgen -W "$("$1" "${root[@]}" list --quiet 2>/dev/null)" -- "$2"))
+    # Not by compgen -W, which would expand what stands in a state directory of somebody else's.
+    COMPREPLY=()
+    while IFS= read -r word; do
+        if [[ $word == "$2"* ]]; then COMPREPLY+=("$word"); fi
+    done < <("$1" "${root[@]}" list --quiet 2>/dev/null)
 }
 
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then

@@ -92,7 +92,10 @@ fn terminal_needs_a_socket_when_detached() {
     refused(&exec(&container, &["-t", "-d"], &["echo:ran"]).done(), "--console-socket");
     let socket = ConsoleSocket::new();
     let path = socket.path.to_str().expect("path");
-    refused(&exec(&container, &["-d", "--console-socket", path], &["echo:ran"]).done(), "--tty: must be true");
+    refused(
+        &exec(&container, &["-d", "--console-socket", path], &["echo:ran"]).done(),
+        "--tty: must be true",
+    );
     refused(&exec(&container, &["-t", "--console-socket", path], &["echo:ran"]).done(), "--detach");
     refused(
         &exec(&container, &["-t", "-d", "--console-socket", "/no/such"], &["echo:ran"]).done(),

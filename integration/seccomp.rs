@@ -14,7 +14,7 @@ tests! {
     without_no_new_privileges, i386_rules, other_architectures_are_not_a_way_around, x32_rules, allow_everything_filters_nothing,
     log_action_allows, unknown_action_is_refused, rules_win_over_the_default, empty_names_are_refused, filter_count,
     applies_to_a_user_without_capabilities, default_allow_with_errno_for_some,
-    an_agent_answers, an_agent_answers_what_was_created, an_agent_answers_for_an_exec, an_agent_must_be_there, notify_of_the_runtimes_own_calls_is_refused,
+    an_agent_answers, an_agent_answers_what_was_created, an_agent_answers_for_an_exec, an_agent_must_be_there, an_agent_is_not_asked_for_hooks, notify_of_the_runtimes_own_calls_is_refused,
     profiles_are_explained,
 }
 
@@ -387,6 +387,21 @@ fn an_agent_answers() {
     );
     assert_eq!(message["state"]["annotations"], json!({ "a": "b" }));
     assert_eq!(message["pid"], message["state"]["pid"]);
+}
+
+/// The hook is under the filter all the same; the kernel answers what nobody listens to.
+fn an_agent_is_not_asked_for_hooks() {
+    let path = directory().join("agent");
+    let agent = agent(UnixListener::bind(&path).expect("socket"), 4711);
+    let step = probe(0);
+    let container = notifying(&path, &step)
+        .hook_at("startContainer", "/bin/payload", &[&step, "report:/tmp/hook"])
+        .container();
+    assert_eq!(Report::parse(&container.run().ok().stdout()).probe(&step), "ok 4711");
+    let hook =
+        std::fs::read_to_string(container.bundle.rootfs().join("tmp/hook")).expect("the hook's report");
+    assert_eq!(Report::parse(&hook).probe(&step), "ENOSYS");
+    agent.join().expect("an agent");
 }
 
 fn an_agent_answers_what_was_created() {

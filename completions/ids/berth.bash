@@ -21,6 +21,10 @@ _berth_and_ids() {
     done
     # A flag or the value of one is typed, or no verb yet.
     if [[ $i != "$COMP_CWORD" || $2 == -* || -z $verb || $verb == mounts ]]; then return 0; fi
-    COMPREPLY=($(compgen -W "$("$1" "${root[@]}" list --quiet 2>/dev/null)" -- "$2"))
+    # Not by compgen -W, which would expand what stands in a state directory of somebody else's.
+    COMPREPLY=()
+    while IFS= read -r word; do
+        if [[ $word == "$2"* ]]; then COMPREPLY+=("$word"); fi
+    done < <("$1" "${root[@]}" list --quiet 2>/dev/null)
 }
 

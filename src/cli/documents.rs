@@ -235,7 +235,7 @@ fn every_verb_has_a_page_and_every_section_a_verb() {
 fn offered(words: &str, last: usize) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/completions/berth.bash");
     let words = format!("COMP_WORDS=({words}); COMP_CWORD={last}; word=${{COMP_WORDS[{last}]}}");
-    let berth = "berth() { [ \"$*\" = 'list --quiet' ] && echo web db || echo \"$1:$2\"; }";
+    let berth = "berth() { [ \"$*\" = 'list --quiet' ] && printf '%s\\n' web db || echo \"$1:$2\"; }";
     let line = format!(
         "source {script}; {berth}; {words}; _berth_and_ids berth \"$word\" \"${{COMP_WORDS[{last}-1]}}\"; echo \"${{COMPREPLY[*]}}\""
     );
@@ -261,6 +261,8 @@ fn bash_offers_the_ids_of_the_root() {
         assert_eq!(offered(&words, words.split(' ').count() - 1), "web db", "{line}");
     }
     assert_eq!(offered("berth start w", 2), "web");
+    // What a state.json of somebody else's says is no command of ours.
+    assert_eq!(offered("berth --root /\\$\\(echo\\ hi\\) start ''", 4), "--root:/$(echo hi)");
     assert_eq!(offered("berth --root /r start ''", 4), "--root:/r");
     assert_eq!(offered("berth --root = /r start ''", 5), "--root:/r");
     // A second word, the value of a flag, a name that is new.

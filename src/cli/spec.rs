@@ -9,6 +9,7 @@ use super::Status;
 use crate::cgroups;
 use crate::error::{Call, Context, Error, Result};
 use crate::spec;
+use crate::sys::fs;
 
 /// Write a config.json to start from
 #[derive(Clone, Debug, Args)]
@@ -35,7 +36,7 @@ impl Spec {
 fn write_new(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     let call = |name: &str| format!("{name}({})", path.display());
-    let bundle = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let bundle = fs::directory_of(path);
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -167,13 +167,6 @@ struct Planned {
     below: Vec<cgroups::Below>,
 }
 
-impl Planned {
-    /// Whether something is left to do for the process between its birth and its program.
-    fn needs_us(&self) -> bool {
-        self.process.terminal.is_some() || self.process.agent.is_some() || self.scheduler.sets_scheduler()
-    }
-}
-
 fn plan(
     dir: &StateDir,
     record: &Record,
@@ -358,7 +351,7 @@ struct Made {
 
 /// The word that the process waits for.
 enum Start {
-    /// Before there was a process: it need not wait.
+    /// Before it was asked for: the process need not wait.
     SaidAhead,
     /// With this filter.
     ToBeSaid(Option<seccomp::Program>),
@@ -402,7 +395,7 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
     else {
         drop(parent);
         drop(birth);
-        join::run(Newcomer {
+        let newcomer = Newcomer {
             process: &planned.process,
             target: &target,
             root,
@@ -412,25 +405,16 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
             state,
             console_socket,
             parent: to_parent,
-            birth: to_birth,
-        })
+        };
+        join::run(newcomer, to_birth)
     };
     // Ours of its end must be closed, or its end would never be an end of file.
     drop((to_parent, to_birth));
-    let unplaced = !in_cgroup && cgroup.clone_into().is_some();
-    let needs_us = unplaced || record.rdt.is_some() || planned.needs_us();
     // While the usher joins the container.
-    let start = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose().map(|filter| {
-        // An usher that is gone has left its reason to be read.
-        if !needs_us && parent.send_start(filter.as_ref()).is_ok() {
-            Start::SaidAhead
-        } else {
-            Start::ToBeSaid(filter)
-        }
-    });
+    let filter = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose();
     let child = follow(&usher, &birth, &parent, planned)?;
-    let placed = || -> Result<()> {
-        if unplaced {
+    let settle = || -> Result<Start> {
+        if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(child.pid).context("move the process into the container's cgroup")?;
         }
         record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(child.pid))?;
@@ -438,9 +422,15 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         if planned.process.agent.is_some() {
             parent.send(FromParent::Name(child.pid.as_raw()))?;
         }
-        Ok(())
+        let filter = filter?;
+        // A terminal is relayed before the program can write to it. And a process that is gone has left its reason
+        // to be read.
+        let ahead = planned.process.terminal.is_none() && parent.send_start(filter.as_ref()).is_ok();
+        Ok(if ahead { Start::SaidAhead } else { Start::ToBeSaid(filter) })
     };
-    match placed().and(start) {
+    let settled = settle();
+    process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
+    match settled {
         Ok(start) => Ok(Made { channel: parent, child, start }),
         Err(error) => {
             conversation::end(&child)?;
@@ -482,17 +472,20 @@ fn refused_by_cgroup(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP))
 }
 
-/// The process that the usher leads into the container (see [`join`]); the usher is reaped.
+/// The process that the usher leads into the container (see [`join`]). Without one the usher is reaped.
 fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &Planned) -> Result<Child> {
     let child = match process::adopt(birth) {
         Ok(Some(child)) => child,
         Ok(None) => {
             let last_words =
                 Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
-            // Its terminal may have come before.
             let error = loop {
-                if let Err(error) = last_words.hear() {
-                    break error;
+                match last_words.hear() {
+                    Err(error) => break error,
+                    // An usher that was killed before it could tell us of the process, which ends with us.
+                    Ok(Heard::Ready) => break last_words.untimely_end(),
+                    // Its terminal may have come before.
+                    Ok(_) => {}
                 }
             };
             conversation::end(usher)?;
@@ -503,7 +496,6 @@ fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &P
             return Err(error);
         }
     };
-    process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
     Ok(child)
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::unistd::Pid;
 
 use crate::error::{Call, Context, Error, Result};
+use crate::sys::fs;
 use crate::sys::process::Child;
 use crate::sys::socket;
 
@@ -40,7 +41,7 @@ pub fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
         }
         Ok(())
     };
-    write().map_err(|error| error.full(path.parent().unwrap_or(path))).context("write the pid file")
+    write().map_err(|error| error.full(fs::directory_of(path))).context("write the pid file")
 }
 
 fn create_new(path: &Path) -> std::io::Result<File> {

@@ -46,21 +46,20 @@ pub struct Newcomer<'a> {
     pub console_socket: Option<OwnedFd>,
     /// The parent.
     pub parent: InitEnd,
-    /// Where the parent learns who the usher's clone is.
-    pub birth: OwnedFd,
 }
 
-/// Becomes a process of the container, or tells the parent why not. Never returns.
-pub fn run(mut newcomer: Newcomer<'_>) -> ! {
-    let Err(error) = become_member(&mut newcomer)
-        .and_then(|()| process::become_sibling(&newcomer.birth).context("make the process"))
+/// Becomes a process of the container, or tells the parent why not. By `birth` the parent learns who the usher's
+/// clone is. Never returns.
+pub fn run(mut newcomer: Newcomer<'_>, birth: OwnedFd) -> ! {
+    let Err(error) = become_member(&mut newcomer, &birth)
+        .and_then(|()| process::become_sibling(birth).context("make the process"))
         .and_then(|()| join(&mut newcomer));
     let told = newcomer.parent.send(&FromInit::Failed(error), None);
     process::exit_now(if told.is_ok() { 1 } else { 2 })
 }
 
 /// The usher: everything that the clone inherits.
-fn become_member(newcomer: &mut Newcomer<'_>) -> Result<()> {
+fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
     let user_process = newcomer.process;
 
     // First of all: an exec that is killed leaves no half-made process.
@@ -102,7 +101,7 @@ fn become_member(newcomer: &mut Newcomer<'_>) -> Result<()> {
 
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626), nor is anything of
     // the host that we hold; the owners of what is closed live in frames that never return.
-    let mut needed = vec![newcomer.parent.as_fd(), newcomer.birth.as_fd()];
+    let mut needed = vec![newcomer.parent.as_fd(), birth.as_fd()];
     needed.extend(newcomer.agent.as_ref().map(AsFd::as_fd));
     process::close_all_but(user_process.first_private_descriptor(), &needed)
 }

@@ -90,16 +90,12 @@ impl Program {
     }
 }
 
-/// Puts the process of a hook under the filter of the container's program. A filter that notifies is left out: its
-/// agent gets one listener, the program's.
+/// Puts the process of a hook under the filter of the container's program.
 pub fn confine(filter: &seccomp::Program, process: &UserProcess) -> Result<()> {
-    if process.seccomp.as_ref().is_some_and(seccomp::Checked::notifies) {
-        return Ok(());
-    }
     if !process.security.no_new_privileges {
         process.security.raise(security::SECCOMP_RIGHT)?;
     }
-    filter.install().map(drop)
+    filter.install_without_listener()
 }
 
 /// `process.env`, what a socket-activated program needs to find its sockets, and HOME, which only the

@@ -147,14 +147,30 @@ impl Program {
     /// (seccomp(2)). It makes one system call, unless seccomp(2) is refused with ENOSYS and no flag
     /// was asked for: then prctl(2) does the same.
     pub fn install(&self) -> Result<Option<OwnedFd>> {
+        self.install_with(self.flags)
+    }
+
+    /// As [`Self::install`], where nobody answers notifications: the kernel answers them with ENOSYS
+    /// (seccomp_unotify(2)).
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn install_without_listener(&self) -> Result<()> {
+        const OF_A_LISTENER: u64 =
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        self.install_with(self.flags & !OF_A_LISTENER).map(drop)
+    }
+
+    fn install_with(&self, flags: u64) -> Result<Option<OwnedFd>> {
         // SPEC_ALLOW alone may be our own default: without it the container is only slower.
-        let needs_flags = self.flags & !libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0;
-        match sys::set_filter(&self.instructions, self.flags) {
+        let needs_flags = flags & !libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW != 0;
+        match sys::set_filter(&self.instructions, flags) {
             Err(Errno::ENOSYS) if !needs_flags => sys::set_filter_prctl(&self.instructions)
                 .map(|()| None)
                 .call(|| format!("prctl(PR_SET_SECCOMP, {} instructions)", self.len())),
-            answer => answer
-                .call(|| format!("seccomp(SET_MODE_FILTER, {:#x}, {} instructions)", self.flags, self.len())),
+            answer => {
+                answer.call(|| format!("seccomp(SET_MODE_FILTER, {:#x}, {} instructions)", flags, self.len()))
+            }
         }
     }
 }

@@ -207,11 +207,6 @@ impl Plan {
             })
     }
 
-    /// Whether there is a process.scheduler.
-    pub fn sets_scheduler(&self) -> bool {
-        self.scheduler.is_some()
-    }
-
     /// Takes a scheduler out that a clone would not inherit: SCHED_DEADLINE, under which there is no clone, and
     /// whatever has SCHED_FLAG_RESET_ON_FORK. In the new plan there is nothing else.
     #[must_use]

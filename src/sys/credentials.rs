@@ -193,12 +193,13 @@ pub fn sched_setaffinity(mask: &[c_ulong]) -> nix::Result<()> {
 /// outlives the move into another cgroup (da019032819a), so that a container would be held to the CPUs of whoever
 /// called us. The kernel leaves out of the mask what the cpuset and the machine do not have.
 ///
-/// Where a sandbox forbids the call, the mask stays that of the caller, which is no more than it had.
+/// Where a sandbox or a security module forbids the call, or no CPU of the cpuset is left, the mask stays that of the
+/// caller, which is no more than it had.
 pub fn reset_cpu_affinity() -> nix::Result<()> {
     /// NR_CPUS is 8192 at the most.
     const EVERY_CPU: [c_ulong; 8192 / c_ulong::BITS as usize] = [c_ulong::MAX; 8192 / c_ulong::BITS as usize];
     match sched_setaffinity(&EVERY_CPU) {
-        Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
+        Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS) => Ok(()),
         result => result,
     }
 }

@@ -152,13 +152,19 @@ pub fn clone3_through(
 /// # Errors
 /// The clone's.
 #[allow(clippy::cast_sign_loss)] // constants
-pub fn become_sibling(birth: &OwnedFd) -> Result<()> {
+pub fn become_sibling(birth: OwnedFd) -> Result<()> {
     match clone3(libc::CLONE_PARENT as u64, None)? {
-        Side::Child => Ok(()),
+        // A clone that holds it would keep the parent waiting for an usher that was killed.
+        Side::Child => {
+            drop(birth);
+            Ok(())
+        }
         Side::Parent { child, .. } => {
+            // The number alone: how many descriptors may be on their way is a limit of the user's, which processes
+            // of a container that share its uid can use up (unix(7), ETOOMANYREFS).
             let number = child.pid.as_raw().to_ne_bytes();
             // A parent that is gone is no more to be told; the clone sees its end as well.
-            let told = super::socket::send(birth.as_fd(), &number, &[child.pidfd.as_raw_fd()]);
+            let told = super::socket::send(birth.as_fd(), &number, &[]);
             exit_now(i32::from(told.is_err()))
         }
     }
@@ -169,9 +175,18 @@ pub fn become_sibling(birth: &OwnedFd) -> Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
-    let (message, pidfd) = super::socket::receive(birth.as_fd(), size_of::<i32>())?;
-    let pid = <[u8; 4]>::try_from(message.as_slice()).ok().map(i32::from_ne_bytes);
-    Ok(pid.zip(pidfd).map(|(pid, pidfd)| Child { pid: Pid::from_raw(pid), pidfd }))
+    let (message, _) = super::socket::receive(birth.as_fd(), size_of::<i32>())?;
+    let Ok(number) = <[u8; 4]>::try_from(message.as_slice()) else { return Ok(None) };
+    // Our child, which nobody has reaped: the number is nobody else's.
+    let pid = Pid::from_raw(i32::from_ne_bytes(number));
+    match pidfd_open(pid) {
+        Ok(pidfd) => Ok(Some(Child { pid, pidfd })),
+        Err(errno) => {
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).call(|| format!("kill({pid})"))?;
+            nix::sys::wait::waitpid(pid, None).call(|| format!("waitpid({pid})"))?;
+            Err(errno).call(|| format!("pidfd_open({pid})"))
+        }
+    }
 }
 
 /// What the helper of [`clone3_through`] tells its parent.

@@ -162,8 +162,8 @@ peer-tests: build ## the suites of runc and crun themselves with berth, on both 
 vm-test: vm-test-v2 vm-test-v1 vm-test-selinux ## the integration suite in a booted Debian with systemd, on cgroup v2 and on v1, and with SELinux (root)
 
 # There is systemd, and every right: the only excuses are a test about the other cgroup version or security module,
-# Debian's kernel without RT_GROUP_SCHED, and that there is no engine.
-VM_SKIPS := only on cgroup;no controller of realtime time in this kernel;conmon is not installed
+# Debian's kernel without RT_GROUP_SCHED, that there is no engine, and that CRIU works.
+VM_SKIPS := only on cgroup;CRIU works here;no controller of realtime time in this kernel;conmon is not installed
 vm-test-v2 vm-test-v1: VM_SKIPS := $(VM_SKIPS);AppArmor is in this kernel;no SELinux in this kernel
 vm-test-selinux: VM_SKIPS := $(VM_SKIPS);SELinux is in this kernel;no AppArmor in this kernel
 

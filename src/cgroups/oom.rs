@@ -1,13 +1,14 @@
 //! Tells when a container runs out of memory.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::record::{Directory, Record, Version};
+use super::record::{Directory, Record, Version, open_directory};
 use super::write::{open_at, read_at};
 use crate::error::{Call, Code, Error, Result};
 
@@ -25,7 +26,40 @@ enum Kind {
     /// Notified by memory.oom_control; also when the cgroup is removed.
     V1(EventFd),
     /// Notified when memory.events changes.
-    V2(Inotify),
+    V2(Changes),
+}
+
+/// Whoever made the cgroup may remove it as soon as it is empty (systemd does), and with it the count of what emptied
+/// it. That its memory.events has changed is still told then, and how often memory ran out, with that of its
+/// siblings in the same moment, is in the parent's, which counts for all below it.
+#[derive(Debug)]
+struct Changes {
+    inotify: Inotify,
+    of_memory: WatchDescriptor,
+    parent: Option<PathBuf>,
+    /// `oom_kill` of the parent at the last look.
+    parents_kills: u64,
+}
+
+impl Changes {
+    /// Whether memory.events is among what has changed since the last call.
+    fn has_memory(&self) -> Result<bool> {
+        match self.inotify.read_events() {
+            Ok(events) => Ok(events
+                .iter()
+                .any(|event| event.wd == self.of_memory && event.mask.contains(AddWatchFlags::IN_MODIFY))),
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(Error::syscall("read(inotify)", errno)),
+        }
+    }
+
+    /// By how much the parent's count has grown since the last call.
+    fn parents_new_kills(&mut self) -> u64 {
+        // The root of the hierarchy has no count, and a parent may be gone too.
+        let fd = self.parent.as_deref().map(open_directory).and_then(|opened| opened.ok().flatten());
+        let now = fd.and_then(|fd| kills(fd.as_fd()).ok()).unwrap_or(self.parents_kills);
+        now.saturating_sub(std::mem::replace(&mut self.parents_kills, now))
+    }
 }
 
 impl Record {
@@ -47,7 +81,11 @@ impl Record {
             .ok_or_else(|| Error::new(Code::State, format!("cgroup {} is gone", path.display())))?;
         let (kind, kills) = match self.version {
             Version::V1 => (Kind::V1(watch_v1(fd.as_fd())?), 0),
-            Version::V2 => (Kind::V2(watch_v2(directory)?), kills(fd.as_fd())?),
+            Version::V2 => {
+                let mut changes = watch_v2(directory)?;
+                changes.parents_new_kills();
+                (Kind::V2(changes), kills(fd.as_fd())?)
+            }
         };
         Ok(OomSource { directory: directory.clone(), kind, kills })
     }
@@ -66,17 +104,20 @@ fn watch_v1(fd: BorrowedFd<'_>) -> Result<EventFd> {
     Ok(event)
 }
 
-fn watch_v2(directory: &Directory) -> Result<Inotify> {
+fn watch_v2(directory: &Directory) -> Result<Changes> {
+    let path = directory.host_path();
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .call(|| "inotify_init1(CLOEXEC|NONBLOCK)".into())?;
-    for file in ["memory.events", "cgroup.events"] {
-        // The second one tells that the container has ended.
-        let path = directory.host_path().join(file);
-        inotify
-            .add_watch(&path, AddWatchFlags::IN_MODIFY)
-            .call(|| format!("inotify_add_watch({path:?}, IN_MODIFY)"))?;
-    }
-    Ok(inotify)
+    let watch = |file: &str| {
+        let path = path.join(file);
+        let watch = inotify.add_watch(&path, AddWatchFlags::IN_MODIFY);
+        watch.call(|| format!("inotify_add_watch({path:?}, IN_MODIFY)"))
+    };
+    let of_memory = watch("memory.events")?;
+    // It tells that the container has ended.
+    watch("cgroup.events")?;
+    let parent = path.parent().map(Path::to_path_buf);
+    Ok(Changes { inotify, of_memory, parent, parents_kills: 0 })
 }
 
 fn kills(fd: BorrowedFd<'_>) -> Result<u64> {
@@ -98,22 +139,31 @@ pub enum OomEvent {
 impl OomSource {
     /// What has happened since the last look; does not block.
     pub fn take(&mut self) -> Result<OomEvent> {
-        let count = match &self.kind {
-            Kind::V1(event) => match event.read() {
-                Ok(count) => Some(count),
-                Err(Errno::EAGAIN) => None,
-                Err(errno) => return Err(Error::syscall("read(eventfd)", errno)),
-            },
-            Kind::V2(inotify) => match inotify.read_events() {
-                Ok(_) | Err(Errno::EAGAIN) => None,
-                Err(errno) => return Err(Error::syscall("read(inotify)", errno)),
-            },
-        };
-        let Some(fd) = self.directory.open()? else { return Ok(OomEvent::Ended) };
-        match (&self.kind, count) {
-            (Kind::V1(_), Some(count)) => Ok(OomEvent::Oom(count)),
-            (Kind::V1(_), None) => Ok(OomEvent::Nothing),
-            (Kind::V2(_), _) => {
+        match &mut self.kind {
+            Kind::V1(event) => {
+                let count = match event.read() {
+                    Ok(count) => Some(count),
+                    Err(Errno::EAGAIN) => None,
+                    Err(errno) => return Err(Error::syscall("read(eventfd)", errno)),
+                };
+                Ok(match (self.directory.open()?, count) {
+                    // The removal is notified too.
+                    (None, _) => OomEvent::Ended,
+                    (Some(_), Some(count)) => OomEvent::Oom(count),
+                    (Some(_), None) => OomEvent::Nothing,
+                })
+            }
+            Kind::V2(changes) => {
+                let memory_has_changed = changes.has_memory()?;
+                let fd = self.directory.open()?;
+                let parents_new = changes.parents_new_kills();
+                let Some(fd) = fd else {
+                    return Ok(match parents_new {
+                        0 => OomEvent::Ended,
+                        _ if !memory_has_changed => OomEvent::Ended,
+                        new => OomEvent::Oom(new),
+                    });
+                };
                 let now = kills(fd.as_fd())?;
                 let new = now.saturating_sub(std::mem::replace(&mut self.kills, now));
                 let ended =
@@ -132,7 +182,7 @@ impl AsFd for OomSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.kind {
             Kind::V1(event) => event.as_fd(),
-            Kind::V2(inotify) => inotify.as_fd(),
+            Kind::V2(changes) => changes.inotify.as_fd(),
         }
     }
 }

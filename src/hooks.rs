@@ -62,8 +62,6 @@ pub struct Setting<'a> {
     /// The environment of a hook that has no `env` of its own. In the runtime's namespaces it is ours, as with runc
     /// and crun: that is how such a hook gets a `PATH`. In the container's, where others could read it, never.
     pub environment: &'a [String],
-    /// The working directory; the caller's when None.
-    pub directory: Option<&'a Path>,
     /// Where it writes.
     pub output: &'a Output,
     /// What its process does right before execve.
@@ -139,7 +137,6 @@ fn run_to_end(hook: &Hook, setting: &Setting<'_>) -> Result<()> {
     state.write_all(setting.state).and_then(|()| state.rewind()).call(|| "write(memfd \"state\")".into())?;
     let mut spawn = Spawn::new(path, arguments, hook.env().as_deref().unwrap_or(setting.environment))?;
     spawn.stdin = Some(state.as_fd());
-    spawn.directory = setting.directory;
     spawn.confine = setting.confine;
     spawn.stdout = Output::stream(setting.output.stdout.as_ref());
     spawn.stderr = Output::stream(setting.output.stderr.as_ref());
@@ -164,11 +161,7 @@ mod tests {
     fn run_captured(hook: &Hook, state: &[u8]) -> Result<()> {
         let output = &Output::default();
         let environment = &["INHERITED=1".to_owned()];
-        run(
-            Kind::CreateRuntime,
-            hook,
-            &Setting { state, environment, directory: None, output, confine: None },
-        )
+        run(Kind::CreateRuntime, hook, &Setting { state, environment, output, confine: None })
     }
 
     #[test]

@@ -158,11 +158,8 @@ impl OomSource {
                 let fd = self.directory.open()?;
                 let parents_new = changes.parents_new_kills();
                 let Some(fd) = fd else {
-                    return Ok(match parents_new {
-                        0 => OomEvent::Ended,
-                        _ if !memory_has_changed => OomEvent::Ended,
-                        new => OomEvent::Oom(new),
-                    });
+                    let ran_out = memory_has_changed && parents_new > 0;
+                    return Ok(if ran_out { OomEvent::Oom(parents_new) } else { OomEvent::Ended });
                 };
                 let now = kills(fd.as_fd())?;
                 let new = now.saturating_sub(std::mem::replace(&mut self.kills, now));

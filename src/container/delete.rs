@@ -105,8 +105,7 @@ fn run_poststop(record: &Record) -> Result<()> {
         hooks::Output::default()
     });
     let environment = &spawn::environment();
-    let setting =
-        hooks::Setting { state: &state, environment, directory: None, output: &output, confine: None };
+    let setting = hooks::Setting { state: &state, environment, output: &output, confine: None };
     for hook in &record.poststop {
         if let Err(error) = hooks::run(hooks::Kind::Poststop, hook, &setting) {
             log::warning(&error.to_string());

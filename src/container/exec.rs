@@ -190,8 +190,7 @@ fn plan(
     if !matches!(options.process, ProcessSource::File(_)) {
         process.set_terminal(Some(options.tty));
     }
-    let before = container.process().clone();
-    container.set_process(Some(process.clone()));
+    let before = container.process_mut().replace(process.clone());
     check(&container, before.as_ref(), options)?;
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
@@ -474,8 +473,8 @@ fn refused_by_cgroup(error: &Error) -> bool {
 
 /// The process that the usher leads into the container (see [`join`]). Without one the usher is reaped.
 fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &Planned) -> Result<Child> {
-    let child = match process::adopt(birth) {
-        Ok(Some(child)) => child,
+    match process::adopt(birth) {
+        Ok(Some(child)) => Ok(child),
         Ok(None) => {
             let last_words =
                 Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
@@ -489,14 +488,13 @@ fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &P
                 }
             };
             conversation::end(usher)?;
-            return Err(error);
+            Err(error)
         }
         Err(error) => {
             conversation::end(usher)?;
-            return Err(error);
+            Err(error)
         }
-    };
-    Ok(child)
+    }
 }
 
 /// Serves the process until its program runs, then tells the engine. The relay is for the foreground.

@@ -231,13 +231,7 @@ impl Planned {
     /// That of the first hook that fails.
     pub fn run_runtime_hooks(&self, state: &[u8]) -> Result<()> {
         let environment = &spawn::environment();
-        let setting = hooks::Setting {
-            state,
-            environment,
-            directory: None,
-            output: &self.init.hook_output,
-            confine: None,
-        };
+        let setting = hooks::Setting { state, environment, output: &self.init.hook_output, confine: None };
         let prestart = self.prestart.iter().map(|hook| (hooks::Kind::Prestart, hook));
         let create_runtime = self.create_runtime.iter().map(|hook| (hooks::Kind::CreateRuntime, hook));
         prestart.chain(create_runtime).try_for_each(|(kind, hook)| hooks::run(kind, hook, &setting))

@@ -45,7 +45,7 @@ pub(super) fn run_poststart(record: &Record) -> Result<()> {
     let run_all = || {
         let output = &plan::hook_output(|key| record.annotation(key))?;
         let environment = &spawn::environment();
-        let setting = hooks::Setting { state: &state, environment, directory: None, output, confine: None };
+        let setting = hooks::Setting { state: &state, environment, output, confine: None };
         record.poststart.iter().try_for_each(|hook| hooks::run(hooks::Kind::Poststart, hook, &setting))
     };
     run_all().map_err(|error| match kill::all(record) {

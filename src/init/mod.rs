@@ -364,7 +364,6 @@ fn run_hooks(
     let state =
         OciState { status: "created".into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
     let state = state.to_json()?;
-    let setting =
-        hooks::Setting { state: &state, environment, directory: None, output: &plan.hook_output, confine };
+    let setting = hooks::Setting { state: &state, environment, output: &plan.hook_output, confine };
     list.iter().try_for_each(|hook| hooks::run(kind, hook, &setting))
 }

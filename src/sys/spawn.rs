@@ -60,8 +60,6 @@ pub struct Spawn<'a> {
     pub stdout: Stream<'a>,
     /// Its stderr.
     pub stderr: Stream<'a>,
-    /// Its working directory; the caller's when None.
-    pub directory: Option<&'a Path>,
     /// What it finds at 3 and above; all else is closed.
     pub descriptors: Vec<BorrowedFd<'a>>,
     /// Done in the child before the execve, with the descriptors still the caller's.
@@ -136,7 +134,6 @@ impl<'a> Spawn<'a> {
             stdin: None,
             stdout: Stream::Inherited,
             stderr: Stream::Inherited,
-            directory: None,
             descriptors: Vec::new(),
             prepare: None,
             confine: None,
@@ -217,9 +214,6 @@ impl<'a> Spawn<'a> {
             let streams = [stdin.as_raw_fd(), source(&self.stdout, 1), source(&self.stderr, 2)];
             let more = self.descriptors.iter().map(AsRawFd::as_raw_fd);
             let first_closed = place(&streams.into_iter().chain(more).collect::<Vec<_>>())?;
-            if let Some(directory) = self.directory {
-                nix::unistd::chdir(directory)?;
-            }
             process::cloexec_from(first_closed)
                 .and_then(|()| process::reset_signals())
                 // A hook of a berth that was killed would go on with a container that nobody makes.

@@ -143,12 +143,36 @@ fn cve_2019_5736_the_binarys_mount_cannot_be_made_writable() {
     let running = with_program(&copy, &["run"], &container).start();
     running.await_stdout("started");
     assert_eq!(make_writable(running.child.id()), Errno::EINVAL, "of a run in the foreground");
+    assert_no_mapping_leads_to_the_file(running.child.id());
+    // The kernel was told anew where they lie (sys/remap.rs).
+    let of_process =
+        |file: &str| fs::read(format!("/proc/{}/{file}", running.child.id())).expect("its words");
+    let words = of_process("cmdline");
+    let mut words = words.strip_suffix(b"\0").expect("whole words").split(|byte| *byte == 0);
+    assert_eq!(words.next(), Some(copy.as_os_str().as_encoded_bytes()));
+    assert_eq!(words.next_back(), Some(container.id.as_bytes()));
+    let environment = of_process("environ");
+    assert!(environment.split(|byte| *byte == 0).any(|word| word.starts_with(b"PATH=")));
+    assert!(environment.ends_with(b"\0") && !environment.ends_with(b"\0\0"));
     container.verb("kill", &[], &["KILL"]).done().ok();
     running.wait();
 
     let pid_file = container.pid_file();
     with_program(&copy, &["create", "--pid-file", pid_file.to_str().expect("path")], &container).done().ok();
     assert_eq!(make_writable(container.pid().cast_unsigned()), Errno::EINVAL, "of init");
+    assert_no_mapping_leads_to_the_file(container.pid().cast_unsigned());
+}
+
+/// What of the program is mapped leads to it as well (proc(5), map_files).
+fn assert_no_mapping_leads_to_the_file(pid: u32) {
+    let mapped = fs::read_dir(format!("/proc/{pid}/map_files")).expect("map_files");
+    let mapped: Vec<_> = mapped.map(|entry| entry.expect("a mapping").path()).collect();
+    assert!(mapped.len() > 2, "{mapped:?}");
+    for path in mapped {
+        // Opened for writing it would only say that it is busy, for as long as it is.
+        let flags = nix::sys::statvfs::statvfs(&path).expect("statvfs").flags();
+        assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{path:?} of {pid}");
+    }
 }
 
 /// mount_setattr(2) on a process' program: how it refuses.

@@ -3,12 +3,14 @@
 //! Init is berth until it executes the container's program, so for a moment a process of the container
 //! can reach the host's binary as `/proc/PID/exe`, and overwrite it once nobody runs it any more
 //! (CVE-2019-5736). So whatever enters a container runs from a detached, read-only mount of the binary
-//! that exists in no mount namespace: the execve closes its last descriptor, which dissolves the mount, and
+//! that exists in no mount namespace: closing its last descriptor dissolves the mount, and
 //! from then on writing to it gives EROFS and nothing can change that any more.
 //! Where the kernel refuses such a mount (before Linux 5.12, or without CAP_SYS_ADMIN) it runs from a
 //! sealed copy in memory.
 //!
-//! This is the one re-exec of berth; it comes first of all, so that nothing is done twice.
+//! On x86_64 the entry point of the binary has done it nearly always, without an execve (`sys/early.rs`). What is here
+//! checks that, and where it was not possible executes the file: the one re-exec of berth. It comes first of all, so that
+//! nothing is done twice.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;

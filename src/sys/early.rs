@@ -1,11 +1,11 @@
-//! The entry point of the binary on x86_64: re-executes it from a read-only mount before the C library
-//! has started.
+//! The entry point of the binary on x86_64: puts a read-only mount of the binary under the process before the C
+//! library has started.
 //!
 //! [`crate::self_exe`] says why a command that enters a container must run from a file that nobody can
-//! write to. Doing it here instead of in `main` saves the first of two starts of the C library, a
-//! tenth of the time of `berth run`: its CPU detection alone is a dozen CPUID instructions, each of which
-//! leaves a virtual machine. Whatever fails here is not reported but left to `self_exe`, which tries
-//! again with its fallback and has words for it.
+//! write to. [`super::remap`] gives the process such a file without a second execve. Where the kernel refuses that, the
+//! file is executed by descriptor, still before the first of two starts of the C library, whose CPU
+//! detection alone is forty CPUID instructions, each of which leaves a virtual machine. Whatever fails here is not
+//! reported but left to `self_exe`, which looks at what is executed, tries again with its fallback and has words for it.
 //!
 //! Nothing of the C library works yet: no thread-local storage, no memcpy or strlen (their variants
 //! are chosen at its start). So this is plain loops over bytes and raw system calls. `build.rs` makes
@@ -14,6 +14,7 @@
 use core::arch::global_asm;
 
 use super::raw::syscall;
+use super::remap::{self, Initial};
 
 // The kernel enters with the stack pointer on argc, aligned to 16 bytes, and rdx for `_start`. Two
 // pushes keep the alignment that the call needs.
@@ -42,14 +43,12 @@ static VERBS: [&[u8]; 4] = [b"create\0", b"run\0", b"exec\0", b"restore\0"];
 /// Returns when there is nothing to do, or something does not work.
 ///
 /// # Safety
-/// `stack` is the initial stack of the process: argc, argv, a null, the environment, a null.
+/// `stack` is the initial stack of the process: argc, argv, a null, the environment, a null, the auxiliary vector.
 unsafe extern "C" fn early(stack: *const usize) {
-    // SAFETY: the kernel lays the stack out so (execve(2), "the initial process stack"); every string
-    // ends with a NUL, which is read before anything behind it.
+    // SAFETY: the caller's promise; every string ends with a NUL, which is read before anything behind it.
     unsafe {
         let argc = *stack;
         let argv = stack.add(1).cast::<*const u8>();
-        let environment = argv.add(argc + 1);
         let mut at = 1;
         while at < argc && !is_verb(*argv.add(at)) {
             at += 1;
@@ -57,53 +56,56 @@ unsafe extern "C" fn early(stack: *const usize) {
         if at >= argc {
             return;
         }
-        if was_executed_by_descriptor(environment) {
+        let environment = argv.add(argc + 1);
+        let initial = Initial { stack, argc, argv, environment, name: executed_as(environment) };
+        // As it is below: then this is the second time. Somebody else may have done so; `self_exe` looks.
+        if initial.name.is_null() || begins_with(initial.name, DESCRIPTORS) {
             return;
         }
         let tree = syscall(
             libc::SYS_open_tree,
             libc::AT_FDCWD.cast_unsigned() as usize,
             EXE as usize,
-            // CLOEXEC: the execve closes the last descriptor, which dissolves the mount, and only then nobody can
-            // make it writable again. While it stands in a mount namespace of its own, a process with
-            // CAP_SYS_PTRACE in the container's pid namespace and CAP_SYS_ADMIN reaches it by /proc/PID/exe of
-            // init, and mount_setattr(2) clears what was set here.
+            // CLOEXEC: the last descriptor is closed before anything of a container is there, which dissolves the
+            // mount, and only then nobody can make it writable again. While it stands in a mount namespace of its
+            // own, a process with CAP_SYS_PTRACE in the container's pid namespace and CAP_SYS_ADMIN reaches it by
+            // /proc/PID/exe of init, and mount_setattr(2) clears what was set here.
             (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize,
             0,
             0,
         );
-        let Ok(descriptor) = usize::try_from(tree) else { return };
+        let Ok(mount) = usize::try_from(tree) else { return };
         let attributes =
             libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
         let at_empty_path = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
         let sealed = syscall(
             libc::SYS_mount_setattr,
-            descriptor,
+            mount,
             EMPTY as usize,
             at_empty_path,
             &raw const attributes as usize,
             size_of::<libc::mount_attr>(),
         );
-        if sealed == 0 {
+        if sealed == 0 && !remap::to(mount, &initial) {
             syscall(
                 libc::SYS_execveat,
-                descriptor,
+                mount,
                 EMPTY as usize,
                 argv as usize,
                 environment as usize,
                 at_empty_path,
             );
         }
-        syscall(libc::SYS_close, descriptor, 0, 0, 0, 0);
+        syscall(libc::SYS_close, mount, 0, 0, 0, 0);
     }
 }
 
-/// Whether the program was executed as a descriptor (`/dev/fd/N`, see execveat(2)), as we do it: then this is the
-/// second time. Somebody else may have done so; `self_exe` looks at what is executed.
+/// The pathname that was executed (AT_EXECFN); for a program executed as a descriptor it is `/dev/fd/N`
+/// (execveat(2)). Null when the kernel does not tell.
 ///
 /// # Safety
 /// The environment is the initial stack's: behind its null lies the auxiliary vector, up to AT_NULL.
-unsafe fn was_executed_by_descriptor(environment: *const *const u8) -> bool {
+unsafe fn executed_as(environment: *const *const u8) -> *const u8 {
     // SAFETY: the caller's promise.
     unsafe {
         let mut at = environment;
@@ -113,12 +115,12 @@ unsafe fn was_executed_by_descriptor(environment: *const *const u8) -> bool {
         let mut entry = at.add(1).cast::<libc::c_ulong>();
         while *entry != libc::AT_NULL {
             if *entry == libc::AT_EXECFN {
-                return begins_with(entry.add(1).cast::<*const u8>().read(), DESCRIPTORS);
+                return entry.add(1).cast::<*const u8>().read();
             }
             entry = entry.add(2);
         }
     }
-    false
+    core::ptr::null()
 }
 
 /// # Safety

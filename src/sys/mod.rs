@@ -19,6 +19,8 @@ pub mod process;
 pub mod procfs;
 #[cfg(target_arch = "x86_64")]
 mod raw;
+#[cfg(target_arch = "x86_64")]
+mod remap;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;

@@ -415,8 +415,6 @@ fn an_early_death_is_told() {
 
 fn running_out_of_memory_is_an_event() {
     needs_systemd();
-    // Seen on v1 by the file system (events.rs). By systemd it failed there, and it is not known why.
-    require!(is_v2(), "only on cgroup v2: by systemd on v1 this is an open fault");
     needs_controllers();
     let limits = json!({ "limit": 40 << 20, "swap": 40 << 20 });
     let bundle = Bundle::new().set("/linux/resources/memory", limits);

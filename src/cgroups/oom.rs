@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::record::{Directory, Record, Version, open_directory};
 use super::write::{open_at, read_at};
 use crate::error::{Call, Code, Error, Result};
+
+/// An RCU grace period and a turn of the kernel's worker.
+const REMOVAL_IS_TOLD_WITHIN: u16 = 500;
 
 /// A source of out-of-memory events. Poll its descriptor for POLLIN, then ask [`OomSource::take`].
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub struct OomSource {
 
 #[derive(Debug)]
 enum Kind {
-    /// Notified by memory.oom_control; also when the cgroup is removed.
+    /// Written to for each notice of memory.oom_control, and once when the cgroup is removed.
     V1(EventFd),
     /// Notified when memory.events changes.
     V2(Changes),
@@ -104,6 +108,31 @@ fn watch_v1(fd: BorrowedFd<'_>) -> Result<EventFd> {
     Ok(event)
 }
 
+/// How often the eventfd was written to since the last call.
+fn signs(event: &EventFd) -> Result<u64> {
+    match event.read() {
+        Ok(count) => Ok(count),
+        Err(Errno::EAGAIN) => Ok(0),
+        Err(errno) => Err(Error::syscall("read(eventfd)", errno)),
+    }
+}
+
+/// Those of memory running out among `count` signs of a cgroup that is gone. The last sign is that of the removal,
+/// which the kernel gives some time after the directory has gone: a single one may be of either kind, until a
+/// second comes or, for as long as that takes it at most, none does.
+fn signs_of_a_removed(event: &EventFd, count: u64) -> Result<u64> {
+    if count != 1 {
+        return Ok(count.saturating_sub(1));
+    }
+    match poll(
+        &mut [PollFd::new(event.as_fd(), PollFlags::POLLIN)],
+        PollTimeout::from(REMOVAL_IS_TOLD_WITHIN),
+    ) {
+        Ok(_) | Err(Errno::EINTR) => signs(event),
+        Err(errno) => Err(Error::syscall("poll(eventfd)", errno)),
+    }
+}
+
 fn watch_v2(directory: &Directory) -> Result<Changes> {
     let path = directory.host_path();
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
@@ -118,6 +147,16 @@ fn watch_v2(directory: &Directory) -> Result<Changes> {
     watch("cgroup.events")?;
     let parent = path.parent().map(Path::to_path_buf);
     Ok(Changes { inotify, of_memory, parent, parents_kills: 0 })
+}
+
+/// The cgroup and its count; None when it is gone, or goes while we look.
+fn look(directory: &Directory) -> Result<Option<(OwnedFd, u64)>> {
+    let Some(fd) = directory.open()? else { return Ok(None) };
+    match kills(fd.as_fd()) {
+        Ok(count) => Ok(Some((fd, count))),
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn kills(fd: BorrowedFd<'_>) -> Result<u64> {
@@ -137,31 +176,28 @@ pub enum OomEvent {
 }
 
 impl OomSource {
-    /// What has happened since the last look; does not block.
+    /// What has happened since the last look. Blocks for no longer than the kernel takes to tell of a v1 cgroup's removal.
     pub fn take(&mut self) -> Result<OomEvent> {
         match &mut self.kind {
             Kind::V1(event) => {
-                let count = match event.read() {
-                    Ok(count) => Some(count),
-                    Err(Errno::EAGAIN) => None,
-                    Err(errno) => return Err(Error::syscall("read(eventfd)", errno)),
-                };
-                Ok(match (self.directory.open()?, count) {
-                    // The removal is notified too.
-                    (None, _) => OomEvent::Ended,
-                    (Some(_), Some(count)) => OomEvent::Oom(count),
-                    (Some(_), None) => OomEvent::Nothing,
+                let count = signs(event)?;
+                Ok(match self.directory.open()? {
+                    Some(_) if count > 0 => OomEvent::Oom(count),
+                    Some(_) => OomEvent::Nothing,
+                    None => match signs_of_a_removed(event, count)? {
+                        0 => OomEvent::Ended,
+                        new => OomEvent::Oom(new),
+                    },
                 })
             }
             Kind::V2(changes) => {
                 let memory_has_changed = changes.has_memory()?;
-                let fd = self.directory.open()?;
+                let alive = look(&self.directory)?;
                 let parents_new = changes.parents_new_kills();
-                let Some(fd) = fd else {
+                let Some((fd, now)) = alive else {
                     let ran_out = memory_has_changed && parents_new > 0;
                     return Ok(if ran_out { OomEvent::Oom(parents_new) } else { OomEvent::Ended });
                 };
-                let now = kills(fd.as_fd())?;
                 let new = now.saturating_sub(std::mem::replace(&mut self.kills, now));
                 let ended =
                     || read_at(fd.as_fd(), "cgroup.events").is_ok_and(|text| text.contains("populated 0"));

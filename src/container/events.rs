@@ -51,21 +51,31 @@ pub fn watch(
     let mut next = Instant::now() + interval;
     loop {
         await_event(&source, next)?;
-        match source.take()? {
-            OomEvent::Ended => return Ok(()),
-            OomEvent::Nothing => {}
-            OomEvent::Oom(count) => {
-                let event = Event { kind: "oom", id, data: None };
-                (0..count).try_for_each(|_| emit(&event))?;
-            }
+        if tell(&mut source, id, &mut emit)? {
+            return Ok(());
         }
         if Instant::now() >= next {
             next += interval;
             match figures(&record, id) {
                 Ok(event) => emit(&event)?,
                 // The cgroup may have gone between two of its files.
-                Err(_) if source.take()? == OomEvent::Ended => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) if !tell(&mut source, id, &mut emit)? => return Err(error),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Gives `emit` all that `source` has; true when it was the last. Nobody tells the end a second time, so what is
+/// left after an event is looked at as well.
+fn tell(source: &mut OomSource, id: &str, emit: &mut impl FnMut(&Event) -> Result<()>) -> Result<bool> {
+    loop {
+        match source.take()? {
+            OomEvent::Ended => return Ok(true),
+            OomEvent::Nothing => return Ok(false),
+            OomEvent::Oom(count) => {
+                let event = Event { kind: "oom", id, data: None };
+                (0..count).try_for_each(|_| emit(&event))?;
             }
         }
     }

@@ -4,6 +4,7 @@
 //! test. What isolates an engine from the machine's own is given beside the block, never in it.
 
 use crate::image;
+use crate::podman::Parent;
 use crate::site::{Bounded, Daemon, Done, Engine, Runtime, Scenario, Site};
 use serde_json::Value;
 use std::fs;
@@ -13,6 +14,7 @@ use std::process::Command;
 pub struct Documents {
     site: Site,
     archive: String,
+    podmans: Parent,
 }
 
 impl Engine for Documents {
@@ -33,13 +35,14 @@ impl Engine for Documents {
         fs::create_dir(site.path("bin")).expect("a directory");
         fs::copy(&runtime.path, site.path("bin/berth")).expect("a copy of the runtime");
         let archive = image::archive(&site.directory).to_string_lossy().into_owned();
-        Self { site, archive }
+        Self { site, archive, podmans: Parent::before() }
     }
 
     fn stop(self) {
         self.podman(&["pod", "rm", "--all", "--force", "--time=0"]).ok();
         self.podman(&["rm", "--all", "--force", "--time=0"]).ok();
         crate::leftovers::remove_cgroups(&self.cgroup());
+        self.podmans.remove();
         self.site.remove();
     }
 }

@@ -30,7 +30,7 @@ pub struct Podman {
     pub home: PathBuf,
     /// `--runroot`, which Podman wants to be short.
     state: PathBuf,
-    cgroups_of_others: bool,
+    parent: Parent,
 }
 
 impl Engine for Podman {
@@ -106,10 +106,10 @@ impl Engine for Podman {
 
 impl Podman {
     fn prepare(site: Site, user: Option<User>, home: PathBuf) -> Self {
-        let cgroups_of_others = leftovers::has_cgroup(PARENT);
+        let parent = Parent::before();
         let state = site.path("run");
         fs::create_dir(&state).expect("a directory");
-        let podman = Self { site, user, home, state, cgroups_of_others };
+        let podman = Self { site, user, home, state, parent };
         podman.give(&podman.state);
         podman.configure();
         let archive = image::archive(&podman.site.directory);
@@ -150,6 +150,8 @@ impl Podman {
             Some(user) => user.command(program),
             None => Command::new(program),
         };
+        // conmon writes a file of the name "oom" where it was started.
+        command.current_dir(&self.site.directory);
         command.env("CONTAINERS_CONF", self.site.path("containers.conf"));
         // A newer CRIU than Debian's, where integration/dependencies has unpacked one.
         let newer = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/criu");
@@ -231,12 +233,29 @@ impl Podman {
         if let Some(user) = &mut self.user {
             user.stop();
         }
-        if !self.cgroups_of_others {
-            leftovers::remove_cgroups(PARENT);
-        }
+        self.parent.remove();
         self.site.remove();
     }
 }
 
 /// Podman's cgroup for containers and conmon, which it leaves there.
-const PARENT: &str = "/libpod_parent";
+pub struct Parent {
+    /// It was there before, and stays.
+    of_others: bool,
+}
+
+impl Parent {
+    const PATH: &str = "/libpod_parent";
+
+    /// Before the first call of Podman.
+    pub fn before() -> Self {
+        Self { of_others: leftovers::has_cgroup(Self::PATH) }
+    }
+
+    /// After the last.
+    pub fn remove(self) {
+        if !self.of_others {
+            leftovers::remove_cgroups(Self::PATH);
+        }
+    }
+}

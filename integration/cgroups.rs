@@ -14,7 +14,7 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, missing_controller_leaves_no_parents, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, kill_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
-    a_cgroup_in_use_is_left_alone, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
+    a_cgroup_in_use_is_left_alone, a_path_that_is_anothers_by_now, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
     a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
@@ -339,6 +339,23 @@ fn a_cgroup_in_use_is_left_alone() {
         assert_eq!(first.status(), "running");
         assert!(!host::cgroups_with(&first.bundle.cgroup_path()).is_empty());
     }
+}
+
+/// Between the end of a container and its deletion somebody may remove its cgroup, and another get its path.
+fn a_path_that_is_anothers_by_now() {
+    let mut first = Bundle::new().without_namespace("pid").steps(&["exit:0"]).container();
+    first.up();
+    first.await_status("stopped");
+    let path = first.bundle.cgroup_path();
+    host::remove_cgroups(host::cgroups_with(&path));
+    let mut second = sleeper().without_namespace("pid").set("/linux/cgroupsPath", path).container();
+    second.up();
+    first.verb("kill", &[], &["KILL"]).done().fails("not running");
+    first.verb("kill", &["--all"], &["KILL"]).done().ok();
+    assert_eq!(first.verb("ps", &["--format", "json"], &[]).done().ok().stdout().trim(), "[]");
+    first.verb("delete", &["--force"], &[]).done().ok();
+    assert_eq!(second.status(), "running");
+    second.finish();
 }
 
 /// In a container of its own berth sees its cgroup as the root, and makes all below it.

@@ -12,12 +12,13 @@ use crate::error::{Code, Context, Error, Result};
 impl Record {
     /// Sends `signal` to every process in the cgroup and those nested in it. No process that was
     /// there at the call escapes, nor do its children. SIGKILL also kills a frozen container; any
-    /// other signal stays pending in one until it is thawed.
+    /// other signal stays pending in one until it is thawed. Another's cgroup that has the path by now is left alone.
     pub fn kill(&self, signal: i32) -> Result<()> {
+        let own = self.own()?;
         if signal == libc::SIGKILL {
-            self.kill_all().context("kill all processes of the container")
+            own.kill_all().context("kill all processes of the container")
         } else {
-            self.signal_once(signal)
+            own.signal_once(signal)
                 .map(drop)
                 .with_context(|| format!("send signal {signal} to all processes"))
         }

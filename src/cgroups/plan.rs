@@ -107,6 +107,7 @@ pub fn plan(
             names: hierarchy.names.clone(),
             mountpoint: hierarchy.mountpoint.clone(),
             path,
+            inode: None,
         });
     }
     record.unit = scope.as_ref().map(|scope| scope.unit.clone());
@@ -187,6 +188,7 @@ impl Plan {
             names: hierarchy.names,
             mountpoint: hierarchy.mountpoint,
             path: own.clone().unwrap_or_default(),
+            inode: None,
         };
         if let Some(path) = path {
             directory.path = path;

@@ -41,6 +41,9 @@ pub struct Directory {
     pub mountpoint: PathBuf,
     /// The container's cgroup, relative to `mountpoint`.
     pub path: PathBuf,
+    /// Its inode, once it is made: a directory of this path with another one is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl Directory {
@@ -55,6 +58,24 @@ impl Directory {
 
     pub(super) fn has(&self, controller: &str) -> bool {
         self.names.iter().any(|name| name == controller)
+    }
+
+    /// Whether the container's cgroup is gone and another has its path. Never before [`Record::identify`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn is_replaced(&self) -> Result<bool> {
+        let Some(own) = self.inode else { return Ok(false) };
+        Ok(self.inode_at_path()?.is_some_and(|other| other != own))
+    }
+
+    fn inode_at_path(&self) -> Result<Option<u64>> {
+        let path = self.host_path();
+        match nix::sys::stat::lstat(&path) {
+            Ok(found) => Ok(Some(found.st_ino)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(Error::syscall(format!("lstat({path:?})"), errno)),
+        }
     }
 
     /// [`None`] when it is not there (any more).
@@ -101,6 +122,33 @@ impl Record {
     /// only to its first process.
     pub fn is_some(&self) -> bool {
         !self.directories.is_empty()
+    }
+
+    /// Notes which directories the container's are, once they are made: it may outlive them, and its path may then be
+    /// another container's.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn identify(&mut self) -> Result<()> {
+        self.directories.iter_mut().try_for_each(|directory| {
+            directory.inode = directory.inode_at_path()?;
+            Ok(())
+        })
+    }
+
+    /// What is still the container's of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn own(&self) -> Result<Self> {
+        let mut own = self.clone();
+        own.directories.clear();
+        for directory in &self.directories {
+            if !directory.is_replaced()? {
+                own.directories.push(directory.clone());
+            }
+        }
+        Ok(own)
     }
 
     /// The pids of all processes in the container's cgroup and those nested in it, ascending; none if

@@ -29,7 +29,9 @@ impl Record {
         let deadline = Instant::now() + timeout;
         // The unified hierarchy can be waited for, and when it is empty the others are, too.
         let (unified, others): (Vec<_>, Vec<_>) = self.directories.iter().partition(|d| d.is_unified());
-        let mut result = self.stop_unit(deadline);
+        // A unit goes by its name alone, and stopping it kills.
+        let of_another = self.unit.is_some() && self.own()?.directories.len() < self.directories.len();
+        let mut result = if of_another { Ok(()) } else { self.stop_unit(deadline) };
         for directory in unified.into_iter().chain(others) {
             let removed = remove_directory(directory, deadline)
                 .with_context(|| format!("remove cgroup {}", directory.host_path().display()));
@@ -45,6 +47,7 @@ fn remove_directory(directory: &Directory, deadline: Instant) -> Result<()> {
     loop {
         let blocked = match rmdir(&path) {
             Ok(()) | Err(Errno::ENOENT) => return remove_parents(directory),
+            Err(Errno::EBUSY) if directory.is_replaced()? => return Ok(()),
             Err(Errno::EBUSY) => remove_tree(&path)?,
             Err(errno) => return Err(Error::syscall(format!("rmdir({path:?})"), errno)),
         };

@@ -249,10 +249,12 @@ impl Birth<'_> {
         let Some(scope) = scope else {
             self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
             self.delegate(&cgroup)?;
+            self.record.cgroup.identify()?;
             return Ok(cgroup);
         };
         let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(channel, error))?;
         self.record.cgroup = cgroup.record().clone();
+        self.record.cgroup.identify()?;
         self.delegate(&cgroup)?;
         channel.send(FromParent::Placed).or_else(|error| self.hear_why(channel, error))?;
         Ok(cgroup)

@@ -211,6 +211,7 @@ impl Restoration<'_> {
             self.record.cgroup = placed.record().clone();
         }
         self.planned.cgroup.limit_unified(cgroup).context("limit the cgroup")?;
+        self.record.cgroup.identify()?;
         self.dir.write(&self.record)?;
         Ok(placed)
     }

@@ -36,7 +36,21 @@ fn preserve_fds() {
     shell.arg(command.get_program()).args(command.get_args());
     let report = Report::parse(&shell.done().ok().stdout());
     assert_eq!(report.descriptors(), [0, 1, 2, 3, 4], "{}", report["fds"]);
-    refused(&exec(&container, &["--preserve-fds", "9"], &["echo:ran"]).done(), "--preserve-fds");
+    // Asked for more than there are, and where one of them is missing.
+    let with = |descriptors: &str| {
+        let mut shell = Command::new("/bin/sh");
+        let command = exec(&container, &["--preserve-fds", "7"], &["report"]);
+        shell.arg("-c").arg(format!("exec {descriptors} \"$@\"")).arg("sh");
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.done()
+    };
+    let none = "3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
+    for (redirections, expected) in
+        [("", &[][..]), ("3</dev/null", &[3]), ("4</dev/null 7</dev/zero", &[4, 7])]
+    {
+        let report = Report::parse(&with(&format!("{none} {redirections}")).ok().stdout());
+        assert_eq!(report.descriptors()[3..], *expected, "{redirections}: {}", report["fds"]);
+    }
 }
 
 fn console_socket_gets_the_terminal() {

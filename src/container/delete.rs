@@ -106,8 +106,8 @@ fn run_poststop(record: &Record) -> Result<()> {
     });
     let environment = &spawn::environment();
     let setting = hooks::Setting { state: &state, environment, output: &output, confine: None };
-    for hook in &record.poststop {
-        if let Err(error) = hooks::run(hooks::Kind::Poststop, hook, &setting) {
+    for (index, hook) in record.poststop.iter().enumerate() {
+        if let Err(error) = hooks::run(hooks::Kind::Poststop, index, hook, &setting) {
             log::warning(&error.to_string());
         }
     }

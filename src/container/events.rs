@@ -70,13 +70,16 @@ pub fn watch(
 /// left after an event is looked at as well.
 fn tell(source: &mut OomSource, id: &str, emit: &mut impl FnMut(&Event) -> Result<()>) -> Result<bool> {
     loop {
-        match source.take()? {
+        let (count, ended) = match source.take()? {
             OomEvent::Ended => return Ok(true),
             OomEvent::Nothing => return Ok(false),
-            OomEvent::Oom(count) => {
-                let event = Event { kind: "oom", id, data: None };
-                (0..count).try_for_each(|_| emit(&event))?;
-            }
+            OomEvent::Oom(count) => (count, false),
+            OomEvent::OomAndEnded(count) => (count, true),
+        };
+        let event = Event { kind: "oom", id, data: None };
+        (0..count).try_for_each(|_| emit(&event))?;
+        if ended {
+            return Ok(true);
         }
     }
 }

@@ -111,7 +111,8 @@ pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
     let mut signals = if options.detach { None } else { Some(Signals::hold()?) };
 
     let Made { channel, child, start } = make(&planned, &record, init, options)?;
-    log::debug(|| format!("container {id}: exec is {child:?}"));
+    // The words of these lines are runc's, with which logs are read and by which its test suite goes.
+    log::debug(|| format!("nsexec container setup: the process is {}, in container {id}", child.pid));
     let conversation =
         Conversation { channel: &channel, child: &child, has_memory_limit: planned.has_memory_limit };
     match attend(&conversation, &planned.process, start, options) {
@@ -379,6 +380,8 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
     // Before the move into the container's cgroup (config.md, execCPUAffinity.initial).
     if let Some(cpus) = &security.initial_cpus {
         cpus.apply()?;
+        // The words in which runc's log has it, and by which its test suite and youki's look for it.
+        log::debug(|| format!("nsexec: affinity: {cpus}"));
     }
 
     let (birth, to_birth) = socket::seqpacket_pair()?;
@@ -515,13 +518,17 @@ fn attend(
                 }
                 relay = Some(Relay::start(master)?);
             }
-            Heard::Ready => break,
+            Heard::Ready => {
+                log::debug(|| "child process in init(): it has joined the container".into());
+                break;
+            }
             Heard::Mounted => return Err(Error::new(Code::State, "an exec mounts nothing")),
         }
     }
     if let Start::ToBeSaid(filter) = start {
         conversation.say_start(filter.as_ref())?;
     }
+    log::debug(|| "setns_init: about to exec".into());
     conversation.hear_until_end()?;
     // Not before: for conmon a missing pid file is the sign that the program does not run.
     if let Some(path) = &options.pid_file {

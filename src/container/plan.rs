@@ -232,9 +232,8 @@ impl Planned {
     pub fn run_runtime_hooks(&self, state: &[u8]) -> Result<()> {
         let environment = &spawn::environment();
         let setting = hooks::Setting { state, environment, output: &self.init.hook_output, confine: None };
-        let prestart = self.prestart.iter().map(|hook| (hooks::Kind::Prestart, hook));
-        let create_runtime = self.create_runtime.iter().map(|hook| (hooks::Kind::CreateRuntime, hook));
-        prestart.chain(create_runtime).try_for_each(|(kind, hook)| hooks::run(kind, hook, &setting))
+        hooks::run_all(hooks::Kind::Prestart, &self.prestart, &setting)?;
+        hooks::run_all(hooks::Kind::CreateRuntime, &self.create_runtime, &setting)
     }
 
     /// What `state.json` says before anything is made.
@@ -387,13 +386,13 @@ fn inherited_descriptors(preserve: u32) -> Result<Inherited> {
     let all = listen.checked_add(preserve).filter(|all| *all <= 1 << 20).ok_or_else(|| {
         Error::invalid(format!("--preserve-fds: {preserve} is more descriptors than a process can have"))
     })?;
-    for fd in 3..3 + all {
-        // What we opened ourselves has CLOEXEC and is no gift of the caller's.
-        if !i32::try_from(fd).is_ok_and(process::is_inheritable) {
-            return Err(Error::invalid(format!("--preserve-fds: descriptor {fd} is not open"))
-                .remedy("leave it open, without CLOEXEC, when berth is called"));
-        }
+    // What we opened ourselves has CLOEXEC and is no gift of the caller's.
+    let is_given = |fd: &u32| i32::try_from(*fd).is_ok_and(process::is_inheritable);
+    if let Some(missing) = (3..3 + listen).find(|fd| !is_given(fd)) {
+        return Err(Error::invalid(format!("LISTEN_FDS: descriptor {missing} is not open")));
     }
+    // As with crun, more may be asked for than there are: the range ends with the last.
+    let all = (3..3 + all).rev().find(is_given).map_or(0, |last| last - 2);
     Ok(Inherited { listen, all })
 }
 

@@ -46,7 +46,7 @@ pub(super) fn run_poststart(record: &Record) -> Result<()> {
         let output = &plan::hook_output(|key| record.annotation(key))?;
         let environment = &spawn::environment();
         let setting = hooks::Setting { state: &state, environment, output, confine: None };
-        record.poststart.iter().try_for_each(|hook| hooks::run(hooks::Kind::Poststart, hook, &setting))
+        hooks::run_all(hooks::Kind::Poststart, &record.poststart, &setting)
     };
     run_all().map_err(|error| match kill::all(record) {
         Ok(()) => error,

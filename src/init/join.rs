@@ -122,7 +122,8 @@ fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
-    program.execute(user_process, filter.as_ref())
+    let confined = program.confine(user_process, filter.as_ref())?;
+    program.execute(confined)
 }
 
 /// What the seccomp agent will be told, about this process and not about init.

@@ -30,7 +30,7 @@ use crate::sys::process;
 use crate::sys::procfs::Procfs;
 use crate::{hooks, rootfs, seccomp};
 use cwd::Missing;
-use program::Program;
+use program::{Confined, Program};
 use sync::{FromInit, FromParent, InitEnd};
 
 pub use user_process::{Terminal, UserProcess, send_master};
@@ -151,7 +151,10 @@ pub fn run(mut newborn: Newborn<'_>) -> ! {
 
 fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     let program = become_container(newborn)?;
-    let filter = wait_for_start(newborn, &program)?;
+    let filter = match wait_for_start(newborn, &program)? {
+        Started::Confined(confined) => return program.execute(confined),
+        Started::With(filter) => filter,
+    };
     let plan = newborn.plan;
     if !plan.start_container.is_empty() {
         // What is executed there is the image's: under the filter, as with runc.
@@ -161,7 +164,16 @@ fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
     }
     // Now, because after the filter is loaded there may be no write(2) any more.
     newborn.gate.as_ref().map_or(Ok(()), gate::Waiting::announce)?;
-    program.execute(&plan.process, filter.as_ref())
+    let confined = program.confine(&plan.process, filter.as_ref())?;
+    program.execute(confined)
+}
+
+/// How init comes from its wait.
+enum Started {
+    /// With the filter to load.
+    With(Option<seccomp::Program>),
+    /// With nothing left to do but execve.
+    Confined(Confined),
 }
 
 /// Everything but the wait and the execve; whatever it opens of the host is closed when it returns.
@@ -250,13 +262,14 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
 fn introduction(newborn: &mut Newborn<'_>, procfs: &Procfs) -> Result<Option<agent::Introduction>> {
     let plan = newborn.plan;
     let (Some(socket), Some(address)) = (newborn.agent.take(), &plan.process.agent) else { return Ok(None) };
-    let status = if newborn.gate.is_some() { "created" } else { "creating" };
+    // With hooks of start the filter is loaded only then.
+    let later = newborn.gate.is_some() && !plan.start_container.is_empty();
+    let status = if later { "created" } else { "creating" };
     let state = OciState { status: status.into(), pid: procfs.own_pid()?, ..plan.state.clone() };
     agent::Introduction::new(socket, address, state.pid, &state).map(Some)
 }
 
-/// Returns the filter to load.
-fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option<seccomp::Program>> {
+fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Started> {
     if let Some(gate) = &newborn.gate {
         // The wait may be long, and others may join the container meanwhile: they must find nothing of
         // the host in our hands. Before `create` is told that we are ready, or they could be quicker.
@@ -282,10 +295,26 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Option
     let filter = newborn.parent.as_ref().map_or(Ok(None), |parent| parent.expect_start(filtered))?;
     // The parent has written down that the container exists: from now on it may end without us.
     process::set_parent_death_signal(None)?;
-    let Some(gate) = &newborn.gate else { return Ok(filter) };
+    let Some(gate) = &newborn.gate else { return Ok(Started::With(filter)) };
+    // As runc does: there are agents that wait for the listener before they let the container be started.
+    let confined = match filter.as_ref().filter(|filter| can_wait_under(filter, newborn.plan, program)) {
+        Some(filter) => {
+            gate.announce()?;
+            Some(program.confine(&newborn.plan.process, Some(filter))?)
+        }
+        None => None,
+    };
     newborn.parent = None;
     gate.wait()?;
-    Ok(filter)
+    Ok(confined.map_or(Started::With(filter), Started::Confined))
+}
+
+/// Whether the filter has an agent and allows what comes between its load and execve: the end of the parent's channel,
+/// the wait, and no hook.
+fn can_wait_under(filter: &seccomp::Program, plan: &Plan, program: &Program) -> bool {
+    program.agent.is_some()
+        && plan.start_container.is_empty()
+        && [libc::SYS_close, libc::SYS_read, libc::SYS_execve].into_iter().all(|call| filter.allows(call))
 }
 
 /// Becomes the root of the user namespace. One that does not map root is left as it is: what needs
@@ -365,5 +394,5 @@ fn run_hooks(
         OciState { status: "created".into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
     let state = state.to_json()?;
     let setting = hooks::Setting { state: &state, environment, output: &plan.hook_output, confine };
-    list.iter().try_for_each(|hook| hooks::run(kind, hook, &setting))
+    hooks::run_all(kind, list, &setting)
 }

@@ -25,6 +25,12 @@ pub(super) struct Program {
     pub agent: Option<agent::Introduction>,
 }
 
+/// That the process is under its limits and its filter.
+pub(super) struct Confined {
+    /// Kept until execve closes it: close(2) may be among the calls that an agent decides about.
+    _listener: Option<OwnedFd>,
+}
+
 impl Program {
     /// Looks the program up, with the container's root and the user's rights.
     ///
@@ -53,20 +59,23 @@ impl Program {
         self.env.iter().map(|entry| entry.to_string_lossy().into_owned()).collect()
     }
 
-    /// Nothing may come after the filter but execve: a profile need not allow anything else. One that
-    /// notifies has to allow sendmsg too.
+    /// Sets the limits and loads the filter. Nothing may come after it but execve: a profile need not allow anything
+    /// else. One that notifies has to allow sendmsg too.
     ///
     /// # Errors
-    /// The kernel's; else it does not return.
-    pub fn execute(&self, process: &UserProcess, filter: Option<&seccomp::Program>) -> Result<Infallible> {
-        let security = &process.security;
+    /// The kernel's.
+    pub fn confine(&self, process: &UserProcess, filter: Option<&seccomp::Program>) -> Result<Confined> {
         // As late as can be: a small RLIMIT_NOFILE, RLIMIT_FSIZE or RLIMIT_AS is the program's, not ours.
-        security.set_rlimits()?;
-        // Kept until execve closes it: close(2) may be among the calls that an agent decides about.
-        let _listener = match filter {
-            Some(filter) => self.load(filter, process)?,
-            None => None,
-        };
+        process.security.set_rlimits()?;
+        let listener = filter.map(|filter| self.load(filter, process)).transpose()?;
+        Ok(Confined { _listener: listener.flatten() })
+    }
+
+    /// Executes the program.
+    ///
+    /// # Errors
+    /// Why it cannot be; else it does not return.
+    pub fn execute(&self, _confined: Confined) -> Result<Infallible> {
         let Err(errno) = nix::unistd::execve(&self.c_path, &self.argv, &self.env);
         Err(program::diagnose(&self.path, errno))
     }

@@ -36,12 +36,12 @@ pub struct UserProcess {
     pub keyring: Option<String>,
     /// How many of the inherited descriptors are sockets by sd_listen_fds(3); they come first.
     pub listen_fds: u32,
-    /// How many descriptors after stderr the program inherits, those included.
+    /// Among how many descriptors after stderr the program inherits those without CLOEXEC, the sockets included.
     pub preserve_fds: u32,
 }
 
 impl UserProcess {
-    /// The first descriptor that the program does not inherit.
+    /// The first descriptor that the program does not inherit, nor any after it.
     pub fn first_private_descriptor(&self) -> i32 {
         i32::try_from(self.preserve_fds).unwrap_or(i32::MAX - 3).saturating_add(3)
     }

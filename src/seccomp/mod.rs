@@ -116,6 +116,14 @@ impl Program {
         self.instructions.len()
     }
 
+    /// Whether this machine's own call of the number is let pass without asking anybody.
+    pub fn allows(&self, number: libc::c_long) -> bool {
+        let Ok(number) = u32::try_from(number) else { return false };
+        let call = interpret::Call { arch: arch::NATIVE, number, arguments: [0; 6] };
+        let passes = |action: Action| [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG].contains(&action.0);
+        interpret::run(&self.instructions, &call).is_ok_and(|(action, _)| passes(action))
+    }
+
     /// The instructions, as the kernel gets them.
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions

@@ -119,8 +119,13 @@ pub(super) fn plan(
     sets.inheritable = within("inheritable", sets.inheritable, "bounding", sets.bounding, warnings);
     // Engines ask for ambient capabilities and have left them out of the inheritable set since
     // CVE-2022-29162.
-    sets.ambient = within("ambient", sets.ambient, "permitted", sets.permitted, warnings);
-    sets.ambient = within("ambient", sets.ambient, "inheritable", sets.inheritable, warnings);
+    for (outer, bound) in [("permitted", sets.permitted), ("inheritable", sets.inheritable)] {
+        for name in list(sets.ambient & !bound) {
+            // runc's words, but for the reason.
+            warnings.push(format!("can't raise ambient capability {name}: it is not in the {outer} set"));
+        }
+        sets.ambient &= bound;
+    }
     sets
 }
 
@@ -128,7 +133,7 @@ pub(super) fn plan(
 fn within(inner: &str, set: u64, outer: &str, bound: u64, warnings: &mut Vec<String>) -> u64 {
     if set & !bound != 0 {
         warnings.push(format!(
-            "ignoring {inner} capabilities {}: they are not in the {outer} set",
+            "ignoring {inner} capabilities {}: they are not in the {outer} set (EPERM)",
             names(set & !bound)
         ));
     }
@@ -137,12 +142,12 @@ fn within(inner: &str, set: u64, outer: &str, bound: u64, warnings: &mut Vec<Str
 
 /// `CAP_CHOWN CAP_KILL`, by number.
 fn names(set: u64) -> String {
-    let named: Vec<_> = BY_NUMBER
-        .into_iter()
-        .filter(|&capability| set & bit(capability) != 0)
-        .map(|capability| format!("CAP_{capability}"))
-        .collect();
-    named.join(" ")
+    list(set).collect::<Vec<_>>().join(" ")
+}
+
+fn list(set: u64) -> impl Iterator<Item = String> {
+    let inside = move |capability: &Capability| set & bit(*capability) != 0;
+    BY_NUMBER.into_iter().filter(inside).map(|capability| format!("CAP_{capability}"))
 }
 
 /// What loading a filter without no_new_privs needs (seccomp(2)): CAP_SYS_ADMIN.
@@ -298,8 +303,8 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "ignoring effective capabilities CAP_KILL: they are not in the permitted set",
-                "ignoring inheritable capabilities CAP_CHOWN: they are not in the bounding set"
+                "ignoring effective capabilities CAP_KILL: they are not in the permitted set (EPERM)",
+                "ignoring inheritable capabilities CAP_CHOWN: they are not in the bounding set (EPERM)"
             ]
         );
     }

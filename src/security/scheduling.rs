@@ -59,6 +59,16 @@ pub(super) fn cpus(half: &str, list: Option<&str>) -> Result<Option<CpuMask>> {
     bits(&format!("process.execCPUAffinity.{half}"), list).map(|mask| Some(CpuMask(mask)))
 }
 
+impl std::fmt::Display for CpuMask {
+    /// One number in hexadecimal, of which CPU 0 is the lowest bit.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = self.0.iter().rev().skip_while(|word| **word == 0);
+        write!(f, "{:#x}", words.next().unwrap_or(&0))?;
+        let digits = c_ulong::BITS as usize / 4;
+        words.try_for_each(|word| write!(f, "{word:0digits$x}"))
+    }
+}
+
 impl CpuMask {
     /// sched_setaffinity(2) of the calling process.
     pub fn apply(&self) -> Result<()> {
@@ -250,6 +260,13 @@ fn needs_nice(error: Error, capability: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_is_shown_as_one_number() {
+        let shown = |list: &str| cpus("initial", Some(list)).unwrap().unwrap().to_string();
+        assert_eq!((shown("0-1").as_str(), shown("7").as_str()), ("0x3", "0x80"));
+        assert_eq!(shown("0,64"), "0x10000000000000001");
+    }
 
     #[test]
     fn reads_lists_beyond_1024_cpus() {

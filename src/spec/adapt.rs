@@ -58,12 +58,14 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, document: &mut Docum
     for (set, names) in sets {
         let Some(names) = names.as_array_mut() else { continue };
         names.retain(|name| {
-            let unknown = name.is_string() && Capability::deserialize(name).is_err();
-            if unknown {
+            let unknown = name.as_str().filter(|_| Capability::deserialize(name).is_err());
+            if let Some(name) = unknown {
                 let path = format!("process.capabilities.{set}");
-                document.add(&UNKNOWN_CAPABILITY, &path, &format!("unknown capability {name} ignored"));
+                // runc's words.
+                let text = format!("ignoring unknown or unavailable capabilities: [{name}]");
+                document.add(&UNKNOWN_CAPABILITY, &path, &text);
             }
-            !unknown
+            unknown.is_none()
         });
     }
 }

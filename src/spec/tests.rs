@@ -213,8 +213,8 @@ fn an_unknown_capability_is_a_warning() {
     assert_eq!(
         warnings,
         [
-            "process.capabilities.bounding: unknown capability \"CAP_MADE_UP\" ignored",
-            "process.capabilities.permitted: unknown capability \"CAP_MADE_UP\" ignored",
+            "process.capabilities.bounding: ignoring unknown or unavailable capabilities: [CAP_MADE_UP]",
+            "process.capabilities.permitted: ignoring unknown or unavailable capabilities: [CAP_MADE_UP]",
         ]
     );
 }

@@ -86,7 +86,11 @@ unsafe extern "C" fn early(stack: *const usize) {
             &raw const attributes as usize,
             size_of::<libc::mount_attr>(),
         );
-        if sealed == 0 && !remap::to(mount, &initial) {
+        if sealed == 0 {
+            // Only the close dissolves the mount.
+            if remap::to(mount, &initial) && syscall(libc::SYS_close, mount, 0, 0, 0, 0) == 0 {
+                return;
+            }
             syscall(
                 libc::SYS_execveat,
                 mount,

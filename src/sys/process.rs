@@ -444,7 +444,8 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on but those of `keep`. Whoever owned the others must not use
+/// Closes every descriptor from `first` on but those of `keep`, and of those between stderr and `first`, which the
+/// program is to inherit, what has CLOEXEC and is therefore our own, in a gap. Whoever owned the others must not use
 /// or drop them any more: for a process that only waits and executes a program.
 ///
 /// # Errors
@@ -452,6 +453,12 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
 pub fn close_all_but(first: RawFd, keep: &[BorrowedFd<'_>]) -> Result<()> {
     let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd >= first).collect();
     kept.sort_unstable();
+    for fd in (3..first).filter(|fd| has_cloexec(*fd) == Some(true)) {
+        if !keep.iter().any(|kept| kept.as_raw_fd() == fd) {
+            // SAFETY: as in close_range: nobody uses the descriptor any more.
+            unsafe { libc::close(fd) };
+        }
+    }
     let mut from = first;
     for fd in kept.into_iter().map(Some).chain([None]) {
         let to = fd.map_or(RawFd::MAX, |fd| fd - 1);
@@ -517,9 +524,14 @@ pub fn raw_getcwd() -> nix::Result<Vec<u8>> {
 
 /// Whether a descriptor is open and would survive execve(2).
 pub fn is_inheritable(fd: RawFd) -> bool {
+    has_cloexec(fd) == Some(false)
+}
+
+/// None when it is not open.
+fn has_cloexec(fd: RawFd) -> Option<bool> {
     // SAFETY: F_GETFD only asks.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+    (flags >= 0).then_some(flags & libc::FD_CLOEXEC != 0)
 }
 
 /// Takes a descriptor number that was inherited (stdin to stderr, `--preserve-fds`) as borrowed.

@@ -6,7 +6,8 @@
 //! than after an execve. It wants CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE, and a kernel with CONFIG_CHECKPOINT_RESTORE.
 //!
 //! The files have the same bytes, and nothing has been written to a segment yet: so each mapping shows what was there
-//! before, the code that makes it included, and nothing has to be carried over. That is true at the entry point alone,
+//! before, the code that makes it included, and nothing has to be carried over (but a debugger's breakpoints, which are
+//! written into the code: a start as `/dev/fd/N` goes the way of execve). That is true at the entry point alone,
 //! before the C library's start, whose rules are here too ([`super::early`]).
 
 // The addresses are those of this process: a u64 is a usize.
@@ -70,6 +71,10 @@ unsafe extern "C" {
 /// Nothing has been written to the segments of the binary, there is one thread, and the file is the same as is
 /// executed; `initial` is the initial stack's.
 pub unsafe fn to(mount: usize, initial: &Initial) -> bool {
+    // SAFETY: the headers are mapped.
+    if !unsafe { is_as_linked() } {
+        return false;
+    }
     let mut path = MaybeUninit::<[u8; 40]>::uninit();
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC).cast_unsigned() as usize;
     // SAFETY: the path has room for the longest number and is a C string then; the rest is the caller's promise.
@@ -81,6 +86,25 @@ pub unsafe fn to(mount: usize, initial: &Initial) -> bool {
         let moved = map_segments(file) && name_executable(file, initial);
         syscall(libc::SYS_close, file, 0, 0, 0, 0);
         moved
+    }
+}
+
+/// Whether the binary lies at the addresses that it was linked for and nobody has relocated it: flags in the environment
+/// of the build can make another kind of it than .cargo/config.toml does.
+///
+/// # Safety
+/// The first page of the binary is mapped.
+unsafe fn is_as_linked() -> bool {
+    let mut at = 0;
+    // SAFETY: as in `segment`.
+    unsafe {
+        while let Some(found) = header(at) {
+            if found.p_type == libc::PT_INTERP || found.p_type == libc::PT_DYNAMIC {
+                return false;
+            }
+            at += 1;
+        }
+        HEADER.e_type == libc::ET_EXEC
     }
 }
 
@@ -126,24 +150,34 @@ unsafe fn map_segments(file: usize) -> bool {
 /// # Safety
 /// The first page of the binary is mapped.
 unsafe fn segment(index: usize) -> Option<&'static libc::Elf64_Phdr> {
-    let header = &raw const HEADER;
-    let mut loaded = 0;
-    // SAFETY: the linker's symbol lies at the start of the file, which the first segment maps with its headers.
-    unsafe {
-        let headers = header.cast::<u8>().add((*header).e_phoff as usize).cast::<libc::Elf64_Phdr>();
-        let mut at = 0;
-        while at < usize::from((*header).e_phnum) {
-            let found = headers.add(at);
-            at += 1;
-            if (*found).p_type == libc::PT_LOAD {
-                if loaded == index {
-                    return Some(&*found);
-                }
-                loaded += 1;
+    let (mut at, mut loaded) = (0, 0);
+    // SAFETY: the caller's promise.
+    while let Some(found) = unsafe { header(at) } {
+        at += 1;
+        if found.p_type == libc::PT_LOAD {
+            if loaded == index {
+                return Some(found);
             }
+            loaded += 1;
         }
     }
     None
+}
+
+/// The program header of this index.
+///
+/// # Safety
+/// The first page of the binary is mapped.
+unsafe fn header(index: usize) -> Option<&'static libc::Elf64_Phdr> {
+    let elf = &raw const HEADER;
+    // SAFETY: the linker's symbol lies at the start of the file, which the first segment maps with its headers.
+    unsafe {
+        if index >= usize::from((*elf).e_phnum) {
+            return None;
+        }
+        let headers = elf.cast::<u8>().add((*elf).e_phoff as usize).cast::<libc::Elf64_Phdr>();
+        Some(&*headers.add(index))
+    }
 }
 
 /// What is not the file's any more is zero to the end of its last page (the start of `.bss`).

@@ -105,6 +105,7 @@ impl fmt::Display for Status {
         match self {
             Status::Ended(process::Exit::Code(status)) => write!(f, "exit status {status}"),
             Status::Ended(process::Exit::Signal(number)) => match Signal::try_from(*number) {
+                Ok(Signal::SIGSYS) => f.write_str("killed by SIGSYS (bad system call)"),
                 Ok(signal) => write!(f, "killed by {signal}"),
                 Err(_) => write!(f, "killed by signal {number}"),
             },

@@ -289,10 +289,6 @@ fn limits() -> Vec<Row> {
         ),
         (set("/linux/resources/cpu", json!({"idle": 2})), "linux.resources.cpu.idle: must be 0 or 1, not 2"),
         (
-            set("/linux/resources/cpu", json!({"quota": -5})),
-            "linux.resources.cpu.quota: must be microseconds or -1",
-        ),
-        (
             set("/linux/resources/blockIO", json!({"weight": 5})),
             "linux.resources.blockIO.weight: must be between 10 and 1000, not 5",
         ),

@@ -119,14 +119,6 @@ pub(super) fn cpu_bandwidth(config: &Config, problems: &mut Problems) {
 
 pub(super) fn cpu(config: &Config, problems: &mut Problems) {
     let Some(cpu) = resources(config).and_then(|resources| resources.cpu().as_ref()) else { return };
-    if let Some(quota) = cpu.quota()
-        && quota < -1
-    {
-        problems.add(
-            "linux.resources.cpu.quota",
-            format!("must be microseconds or -1 for no limit, not {quota}"),
-        );
-    }
     if let Some(idle) = cpu.idle()
         && !matches!(idle, 0 | 1)
     {

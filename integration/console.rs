@@ -127,8 +127,14 @@ fn controls_jobs(window: &Window) {
     settle();
     window.key("C-z");
     window.await_text("Stopped");
-    window.line("bg; jobs");
-    window.await_text("Running");
+    window.line("bg");
+    // The shell itself has to learn of it first.
+    let running = await_condition(|| {
+        window.line("jobs");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        window.text().contains("Running")
+    });
+    assert!(running, "{}", window.text());
     window.line("fg");
     settle();
     window.key("C-c");

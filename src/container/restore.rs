@@ -160,8 +160,10 @@ impl Restoration<'_> {
         let mut options = self.request(root, &directories)?;
         let end = usize::try_from(self.planned.init.process.first_private_descriptor()).unwrap_or(3);
         // Copies, above the stdio of CRIU's own: it closes what it is given, and has other uses for its stdin.
+        // In a gap of what the caller gave lie our own.
+        let is_ours = |number: i32| number > 2 && !process::is_inheritable(number);
         let given = self.descriptors.inherited(end).into_iter().filter_map(|(name, number)| {
-            let descriptor = process::inherited(number)?;
+            let descriptor = process::inherited(number).filter(|_| !is_ours(number))?;
             Some((name, descriptor))
         });
         let namespaces = namespaces.iter().map(|(name, fd)| ((*name).to_owned(), fd.as_fd()));

@@ -24,8 +24,13 @@ pub struct Cri {
     client: PathBuf,
     /// The cgroup above all pods of this run.
     parent: String,
+    /// The directory of CNI's namespaces was there before: ip-netns(8) makes it a mount, which stays.
+    namespaces_of_others: bool,
     daemon: RefCell<Daemon>,
 }
+
+/// The mount points of CNI's namespaces, which containerd makes and leaves.
+const NAMESPACES: &str = "/run/netns";
 
 impl Engine for Cri {
     const NAME: &'static str = "cri";
@@ -63,8 +68,9 @@ impl Engine for Cri {
         let site = Site::new(Self::NAME, runtime);
         let parent = format!("/berth-test-cri-{}", std::process::id());
         configure(&site);
+        let namespaces_of_others = std::path::Path::new(NAMESPACES).exists();
         let daemon = RefCell::new(launch(&site));
-        let engine = Self { site, client, parent, daemon };
+        let engine = Self { site, client, parent, namespaces_of_others, daemon };
         engine.await_ready();
         engine.import(&image::archive(&engine.site.directory));
         engine.import(&pause_image(&engine.site));
@@ -78,9 +84,8 @@ impl Engine for Cri {
             self.ok("RemovePodSandbox", &id);
         }
         self.daemon.borrow_mut().stop();
-        // The mount points of CNI's namespaces, which containerd makes and leaves; not when others are in use.
-        if fs::read_dir("/run/netns").is_ok_and(|mut entries| entries.next().is_none()) {
-            fs::remove_dir("/run/netns").expect("remove /run/netns");
+        if !self.namespaces_of_others && fs::exists(NAMESPACES).expect(NAMESPACES) {
+            fs::remove_dir(NAMESPACES).expect("what containerd made for namespaces, empty");
         }
         remove_cgroups(self.parent.trim_start_matches('/'));
         self.site.remove();

@@ -62,11 +62,9 @@ impl Limit {
     }
 
     /// `cpu.quota`: anything below zero is no limit, as v1's file has it and each other runtime.
-    ///
-    /// # Errors
-    /// None.
-    pub fn parse_quota(value: Option<i64>) -> Result<Option<Self>> {
-        Self::parse(value.map(|quota| quota.max(-1)))
+    pub fn of_quota(value: Option<i64>) -> Option<Self> {
+        let quota = value.filter(|quota| *quota != 0)?;
+        Some(u64::try_from(quota).map_or(Self::Max, Self::At))
     }
 
     /// As the files of cgroup v1 take it.

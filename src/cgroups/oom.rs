@@ -66,26 +66,19 @@ impl Changes {
         fd.and_then(|fd| kills(fd.as_fd()).ok().flatten()).unwrap_or(self.parents_kills)
     }
 
-    fn take(&mut self, cgroup: BorrowedFd<'_>) -> Result<OomEvent> {
+    /// As [`take_v1`].
+    fn take(&mut self, cgroup: BorrowedFd<'_>) -> Result<(u64, bool)> {
         let memory_has_changed = self.has_memory()?;
         // Before the own: what comes between the two is new in the parent's next time, should that be all there is.
         let parents = self.of_parent();
         let Some(now) = kills(cgroup)? else {
             let new = self.of_parent().saturating_sub(self.parents_kills);
-            return Ok(if memory_has_changed && new > 0 {
-                OomEvent::OomAndEnded(new)
-            } else {
-                OomEvent::Ended
-            });
+            return Ok((if memory_has_changed { new } else { 0 }, true));
         };
         let new = now.saturating_sub(std::mem::replace(&mut self.kills, now));
         // What has been counted here must not be found there again.
         self.parents_kills = if new > 0 { self.of_parent() } else { parents };
-        Ok(match new {
-            0 if is_empty(cgroup) => OomEvent::Ended,
-            0 => OomEvent::Nothing,
-            new => OomEvent::Oom(new),
-        })
+        Ok((new, new == 0 && is_empty(cgroup)))
     }
 }
 
@@ -143,12 +136,11 @@ fn signs(event: &EventFd) -> Result<u64> {
     }
 }
 
-/// How often memory has run out, and whether that was all.
-fn take_v1(event: &EventFd, cgroup: BorrowedFd<'_>) -> Result<OomEvent> {
+/// How often memory has run out since the last call, and whether that was all.
+fn take_v1(event: &EventFd, cgroup: BorrowedFd<'_>) -> Result<(u64, bool)> {
     let count = signs(event)?;
     match open_at(cgroup, "memory.oom_control", OFlag::O_RDONLY) {
-        Ok(_) if count > 0 => return Ok(OomEvent::Oom(count)),
-        Ok(_) => return Ok(OomEvent::Nothing),
+        Ok(_) => return Ok((count, false)),
         Err(Errno::ENOENT | Errno::ENODEV) => {}
         Err(errno) => return Err(Error::syscall("open(memory.oom_control)", errno)),
     }
@@ -156,7 +148,7 @@ fn take_v1(event: &EventFd, cgroup: BorrowedFd<'_>) -> Result<OomEvent> {
     // those that are here or still come.
     let count = count + signs(event)?;
     if count == 0 {
-        return Ok(OomEvent::Ended);
+        return Ok((0, true));
     }
     let later = match poll(
         &mut [PollFd::new(event.as_fd(), PollFlags::POLLIN)],
@@ -165,10 +157,7 @@ fn take_v1(event: &EventFd, cgroup: BorrowedFd<'_>) -> Result<OomEvent> {
         Ok(_) | Err(Errno::EINTR) => signs(event)?,
         Err(errno) => return Err(Error::syscall("poll(eventfd)", errno)),
     };
-    Ok(match count + later - 1 {
-        0 => OomEvent::Ended,
-        new => OomEvent::OomAndEnded(new),
-    })
+    Ok((count + later - 1, true))
 }
 
 fn watch_v2(directory: &Directory) -> Result<Changes> {
@@ -205,8 +194,6 @@ pub enum OomEvent {
     Nothing,
     /// Memory ran out this often since the last look.
     Oom(u64),
-    /// The same, and then the end.
-    OomAndEnded(u64),
     /// The cgroup is empty or gone: nothing will happen any more.
     Ended,
 }
@@ -221,12 +208,16 @@ impl OomSource {
         if self.ended {
             return Ok(OomEvent::Ended);
         }
-        let event = match &mut self.kind {
+        let (new, ended) = match &mut self.kind {
             Kind::V1(event) => take_v1(event, self.cgroup.as_fd())?,
             Kind::V2(changes) => changes.take(self.cgroup.as_fd())?,
         };
-        self.ended = matches!(event, OomEvent::OomAndEnded(_) | OomEvent::Ended);
-        Ok(event)
+        self.ended = ended;
+        Ok(match new {
+            0 if ended => OomEvent::Ended,
+            0 => OomEvent::Nothing,
+            new => OomEvent::Oom(new),
+        })
     }
 }
 

@@ -132,7 +132,7 @@ fn cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) -> Result<()> {
     if let Some(period) = cpu.period().filter(|period| *period != 0) {
         set("cpu", "period", "cpu.cfs_period_us", period.to_string());
     }
-    if let Some(quota) = Limit::parse_quota(cpu.quota()).context("linux.resources.cpu.quota")? {
+    if let Some(quota) = Limit::of_quota(cpu.quota()) {
         set("cpu", "quota", "cpu.cfs_quota_us", quota.v1());
     }
     // After the quota: a burst above it is refused.

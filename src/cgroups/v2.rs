@@ -112,7 +112,7 @@ fn cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) -> Result<()> {
     if let (Some(weight), None | Some(0)) = (cpu.shares().and_then(cpu_weight), cpu.idle()) {
         writes.push(Write::new("cpu", "linux.resources.cpu.shares", "cpu.weight", weight));
     }
-    let quota = Limit::parse_quota(cpu.quota()).context("linux.resources.cpu.quota")?;
+    let quota = Limit::of_quota(cpu.quota());
     let period = cpu.period().filter(|period| *period != 0);
     if quota.is_some() || period.is_some() {
         // 100000 is the kernel's default period; the file takes both or the quota alone.

@@ -70,16 +70,13 @@ pub fn watch(
 /// left after an event is looked at as well.
 fn tell(source: &mut OomSource, id: &str, emit: &mut impl FnMut(&Event) -> Result<()>) -> Result<bool> {
     loop {
-        let (count, ended) = match source.take()? {
+        match source.take()? {
             OomEvent::Ended => return Ok(true),
             OomEvent::Nothing => return Ok(false),
-            OomEvent::Oom(count) => (count, false),
-            OomEvent::OomAndEnded(count) => (count, true),
-        };
-        let event = Event { kind: "oom", id, data: None };
-        (0..count).try_for_each(|_| emit(&event))?;
-        if ended {
-            return Ok(true);
+            OomEvent::Oom(count) => {
+                let event = Event { kind: "oom", id, data: None };
+                (0..count).try_for_each(|_| emit(&event))?;
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ pub(in crate::cgroups) fn limits(resources: &LinuxResources, version: Version) -
             }
         }
         let period = cpu.period().filter(|period| *period != 0);
-        if let Some(quota) = Limit::parse_quota(cpu.quota())? {
+        if let Some(quota) = Limit::of_quota(cpu.quota()) {
             set("CPUQuotaPerSecUSec", Value::U64(quota_per_second(quota, period.unwrap_or(100_000))));
         }
         if let Some(period) = period {

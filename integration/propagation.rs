@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 tests! {
     private_by_default, mounts_of_the_host_reach_a_slave, mounts_of_the_host_do_not_reach_a_private_root, shared_root_reaches_the_host,
     slave_bind_of_a_shared_source, hosts_propagation_is_unchanged, unchanged_without_a_mount_namespace,
-    mounts_without_a_mount_namespace_are_nowhere, unknown_propagation_is_refused,
+    mounts_without_a_mount_namespace_end_with_the_container, delete_leaves_what_others_mount_on_the_rootfs,
+    unknown_propagation_is_refused,
     shared_host_sees_no_mounts, host_mounts_stay_below_a_shared_rootfs,
 }
 
@@ -129,37 +130,59 @@ fn unchanged_without_a_mount_namespace() {
     assert_eq!(table(), before, "{}", done.describe());
 }
 
-/// config-linux.md#namespaces: what is not listed is inherited. The mounts are the container's all the same; on
-/// the host, where all is shared, none of them is ever seen, nor one in a volume that the host shares.
-fn mounts_without_a_mount_namespace_are_nowhere() {
+/// config-linux.md#namespaces: what is not listed is inherited, so the mounts are the host's. They end with the
+/// container, and those in a volume, which the host shares, are not seen at the volume's source.
+fn mounts_without_a_mount_namespace_end_with_the_container() {
     shared_host();
     let source = shared_source();
     let bundle = Bundle::new()
         .without_namespace("mount")
         .mount("/scratch", "tmpfs", "tmpfs", &[])
+        .mount("/sealed", "tmpfs", "tmpfs", &["ro"])
         .bind(&source, "/volume", &["rbind"])
         .mount("/volume/later", "tmpfs", "tmpfs", &[])
         .steps(&["create:/scratch/file:x", "create:/volume/later/file:x", "report", "sleep:1000"]);
-    if !host::kernel_is_at_least(6, 15) {
-        bundle.refused("need Linux 6.15");
-        return;
-    }
+    let rootfs = bundle.rootfs();
     let before = table();
     let mut container = bundle.container();
     container.up();
     let report = container.started_report();
     assert_eq!(report.namespace("mnt"), host::namespace("self", "mnt"));
     assert_eq!(report.namespace("pid"), host::namespace(&container.pid().to_string(), "pid"));
-    let exec =
-        container.verb("exec", &[], &["/bin/payload", "list:/scratch", "list:/volume/later", "report"]);
+    let exec = container.verb(
+        "exec",
+        &[],
+        &["/bin/payload", "list:/scratch", "list:/volume/later", "create:/sealed/x:x", "report"],
+    );
     let joined = Report::parse(&exec.done().ok().stdout());
     for path in ["/scratch", "/volume/later"] {
         assert_eq!(joined.probe(&format!("list:{path}")), &json!(["file"]), "{path}");
     }
-    assert_eq!(table(), before);
+    assert_eq!(joined.probe("create:/sealed/x:x"), "EROFS");
+    assert!(rootfs.join("scratch/file").exists(), "it is in the host's mount namespace");
     assert!(!source.join("later/file").exists(), "the tmpfs in the volume is the host's too");
     container.finish();
     assert_eq!(table(), before);
+}
+
+/// What is mounted at the rootfs by the time of `delete` is taken away only if berth has mounted it.
+fn delete_leaves_what_others_mount_on_the_rootfs() {
+    shared_host();
+    let bundle = Bundle::new()
+        .without_namespace("mount")
+        .mount("/scratch", "tmpfs", "tmpfs", &[])
+        .steps(&["sleep:1000"]);
+    let rootfs = bundle.rootfs();
+    let before = table();
+    let mut container = bundle.container();
+    container.up();
+    host::detach_mounts_below(&rootfs);
+    assert_eq!(table(), before);
+    tmpfs(&rootfs);
+    let others = table();
+    container.finish();
+    assert_eq!(table(), others);
+    host::detach_mounts_below(&rootfs);
 }
 
 fn unknown_propagation_is_refused() {

@@ -76,6 +76,7 @@ pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
         log::warning(&format!("the cgroup of container {} is left: {error}", record.id));
     }
     record.rdt.as_ref().map_or(Ok(()), resctrl::Record::remove).context("linux.intelRdt")?;
+    record.host_mount.map_or(Ok(()), |mount| mount.remove(&record.rootfs)).context("unmount the rootfs")?;
     dir.remove()?;
     run_poststop(record)
 }

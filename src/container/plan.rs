@@ -253,6 +253,7 @@ impl Planned {
             own_keyring: self.init.process.keyring.is_some(),
             cgroup: self.cgroup.record(),
             cgroup_made: false,
+            host_mount: self.init.rootfs.host_mount(),
             rdt: self.rdt.as_ref().map(|rdt| rdt.record().clone()),
             poststart: self.poststart.clone(),
             poststop: self.poststop.clone(),

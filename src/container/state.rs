@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::ProcessId;
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::{OciState, gate};
+use crate::rootfs::HostMount;
 use crate::sys::fs;
 use crate::{cgroups, resctrl};
 
@@ -63,6 +64,9 @@ pub struct Record {
     /// False while `cgroup` is only the plan: a cgroup of that name may be somebody else's.
     #[serde(default)]
     pub cgroup_made: bool,
+    /// Its rootfs among the host's mounts, which a container without a mount namespace has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mount: Option<HostMount>,
     /// Its share of caches and memory bandwidth (linux.intelRdt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<resctrl::Record>,

@@ -64,15 +64,14 @@ impl Root {
         if bind.must_be_procfs {
             check_is_procfs(tree)?;
         }
-        if self.detached {
+        if self.on_host {
             cut_off_tree(tree)?;
         }
         // Before it is attached, so that nobody sees it writable.
         let early = set_attributes(tree, mount);
         let target = self.destination(mount, || kind_of(tree))?;
-        mount::move_mount(tree, target.fd.as_fd()).map_err(|errno| {
-            self.explain_detached(mismatch(tree, &target.fd, Error::syscall("move_mount", errno)))
-        })?;
+        mount::move_mount(tree, target.fd.as_fd())
+            .map_err(|errno| mismatch(tree, &target.fd, Error::syscall("move_mount", errno)))?;
         match early {
             Err(error) if error.errno() == Some(Errno::ENOSYS) => set_attributes_late(tree, mount)?,
             result => result?,
@@ -112,8 +111,7 @@ impl Root {
         let target = self.destination(mount, || Ok(Missing::Directory))?;
         let inherited = inherited_mode(filesystem, &target)?;
         // Only a mount that is still to be changed needs a descriptor of its own.
-        let needs_fd = self.detached
-            || filesystem.copy_up
+        let needs_fd = filesystem.copy_up
             || filesystem.readonly_later
             || filesystem.label_of_root.is_some()
             || !mount.propagation.is_empty()
@@ -146,19 +144,8 @@ impl Root {
         if filesystem.copy_up {
             copyup::copy(target.fd.as_fd(), tree.as_fd())?;
         }
-        mount::move_mount(tree.as_fd(), target.fd.as_fd())
-            .call(|| "move_mount".into())
-            .map_err(|error| self.explain_detached(error))?;
+        mount::move_mount(tree.as_fd(), target.fd.as_fd()).call(|| "move_mount".into())?;
         self.finish(mount, filesystem, tree.as_fd())
-    }
-
-    /// Before Linux 6.15 nothing can be mounted in a tree that is attached nowhere.
-    fn explain_detached(&self, error: Error) -> Error {
-        if self.detached && error.errno() == Some(Errno::EINVAL) {
-            return error
-                .remedy("mounts without a mount namespace need Linux 6.15; add one to linux.namespaces");
-        }
-        error
     }
 
     fn finish(&mut self, mount: &Mount, filesystem: &Filesystem, tree: BorrowedFd<'_>) -> Result<()> {

@@ -11,7 +11,7 @@ use nix::unistd::fchdir;
 
 use super::inroot::{self, Missing, Symlinks};
 use super::plan::{Plan, Step};
-use super::{attach, legacy};
+use super::{attach, legacy, on_host};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Attributes, Clone};
 
@@ -22,8 +22,8 @@ pub struct Root {
     /// Mounts that become read-only once nothing more is made in them. Our own descriptors, not
     /// paths: the container's processes cannot redirect them (CVE-2026-115521).
     pub(super) readonly_later: Vec<OwnedFd>,
-    /// It is attached nowhere, and mount(2) takes no mount point in such a tree.
-    pub(super) detached: bool,
+    /// It is one of the host's mounts: what is mounted in a volume must not show in the volume's source.
+    pub(super) on_host: bool,
     /// The process's own, until the root is built.
     umask: Mode,
 }
@@ -32,7 +32,7 @@ impl Root {
     /// Modes of what is made in it are meant as they are written: the umask is none until
     /// [`Root::restore_umask`].
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root, readonly_later: Vec::new(), detached: false, umask: umask(Mode::empty()) }
+        Self { root, readonly_later: Vec::new(), on_host: false, umask: umask(Mode::empty()) }
     }
 
     /// Gives the process its own umask again.
@@ -49,7 +49,7 @@ impl Plan {
     /// Runs in the child, in its mount namespace, with the host's root.
     pub fn begin(&self) -> Result<Root> {
         let begin = || {
-            let mut root = Root { detached: self.detached, ..Root::new(self.open_rootfs()?) };
+            let mut root = Root { on_host: self.on_host, ..Root::new(self.open_rootfs()?) };
             root.take(&self.steps[..self.first_cgroup_step()])?;
             Ok(root)
         };
@@ -78,7 +78,7 @@ impl Plan {
         fchdir(&root.root).call(|| "fchdir(rootfs)".into())
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("rootfs {}", self.rootfs.display())
     }
 
@@ -93,7 +93,11 @@ impl Plan {
         if !self.mount_namespace {
             // Every change of propagation here would be the host's (fixed in runc 1.5.3).
             let directory = open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into())?;
-            return if self.detached { detached_copy(&directory) } else { Ok(directory) };
+            let Some(tree) = &self.host_tree else { return Ok(directory) };
+            mount::move_mount(tree.fd.as_fd(), directory.as_fd())
+                .call(|| "move_mount(rootfs)".into())
+                .map_err(on_host::explain)?;
+            return tree.fd.try_clone().call(|| "dup(rootfs)".into());
         }
         match self.host_propagation {
             // Before the first mount: it would appear on the host otherwise.
@@ -114,21 +118,6 @@ impl Plan {
             Err(errno) => Err(Error::syscall("open_tree(rootfs, CLONE|RECURSIVE)", errno)),
         }
     }
-}
-
-/// The rootfs as a mount that is in no mount namespace.
-fn detached_copy(rootfs: &OwnedFd) -> Result<OwnedFd> {
-    let tree = mount::open_tree(rootfs.as_fd(), c"", Clone::Recursive, true).map_err(|errno| {
-        let error = Error::syscall("open_tree(rootfs, CLONE|RECURSIVE)", errno);
-        match errno {
-            Errno::EPERM => {
-                error.remedy("the host's mounts may not be copied; add a mount namespace to linux.namespaces")
-            }
-            _ => error,
-        }
-    })?;
-    attach::cut_off_tree(tree.as_fd())?;
-    Ok(tree)
 }
 
 /// The namespace's copies of the host's mounts no longer send mounts to the host.

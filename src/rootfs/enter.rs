@@ -21,13 +21,7 @@ impl Root {
     pub fn enter(self, plan: &Plan) -> Result<()> {
         self.restrict(plan)?;
         for tree in &self.readonly_later {
-            let sealed =
-                seal(tree.as_fd()).call(|| "mount_setattr(a filled mount, MOUNT_ATTR_RDONLY)".into());
-            sealed.map_err(|error| match plan.detached {
-                // The kernel changes such a mount only in the caller's mount namespace.
-                true => error.remedy("leave `ro` out, or add a mount namespace to linux.namespaces"),
-                false => error,
-            })?;
+            seal(tree.as_fd()).call(|| "mount_setattr(a filled mount, MOUNT_ATTR_RDONLY)".into())?;
         }
         if plan.readonly_root {
             // The root mount alone: mounts below it have options of their own.

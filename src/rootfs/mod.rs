@@ -29,6 +29,7 @@ mod inroot;
 mod legacy;
 mod live;
 mod mask;
+mod on_host;
 mod options;
 mod plan;
 mod source;
@@ -42,6 +43,7 @@ pub use console::open_pty;
 pub use devices::named_by_number as device_named_by_number;
 pub use external::External;
 pub use inroot::{Symlinks, find};
+pub use on_host::HostMount;
 pub use options::mount_options;
 pub use plan::{Plan, plan, rehearse_mounts};
 

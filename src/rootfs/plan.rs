@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Linux, Mount as SpecMount};
 
 use super::options::{Change, Options, Propagation};
-use super::{Request, cgroup, devices, idmap};
+use super::{Request, cgroup, devices, idmap, on_host};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{Clone, attr, cstring};
 
@@ -37,9 +37,11 @@ pub struct Plan {
     /// Absolute path on the host.
     pub(super) rootfs: PathBuf,
     pub(super) mount_namespace: bool,
-    /// Without a mount namespace: the rootfs and what is mounted in it stay a tree that is attached nowhere, so
-    /// that nothing of it is the host's, or is left when the last process of the container has ended.
-    pub(super) detached: bool,
+    /// Without a mount namespace, where something is mounted: the rootfs is a mount of its own among the host's
+    /// until the container is deleted.
+    pub(super) on_host: bool,
+    /// That mount, which [`Plan::open_sources`] makes.
+    pub(super) host_tree: Option<on_host::Tree>,
     pub(super) user_namespace: bool,
     /// What becomes of the copied host mounts before anything else; None leaves them as they are.
     pub(super) host_propagation: Option<u64>,
@@ -213,7 +215,8 @@ pub fn plan(request: &Request<'_>, warnings: &mut Vec<String>) -> Result<Plan> {
     Ok(Plan {
         rootfs: request.rootfs.to_owned(),
         mount_namespace: request.mount_namespace,
-        detached: !request.mount_namespace && mounts_something,
+        on_host: !request.mount_namespace && mounts_something,
+        host_tree: None,
         user_namespace: request.user_namespace,
         host_propagation,
         root_propagation,
@@ -278,6 +281,10 @@ fn compile(
         return Err(Error::invalid("destination: empty"));
     }
     let destination = absolute(mount.destination());
+    if destination == Path::new("/") && !request.mount_namespace {
+        // It would cover the mount that `delete` takes off the host.
+        return Err(Error::unsupported("destination: a mount at / without a mount namespace"));
+    }
     let fstype = mount.typ().as_deref().unwrap_or_default();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default(), warnings)
         .with_context(|| format!("options of {}", destination.display()))?;

@@ -10,18 +10,22 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::on_host;
 use super::plan::{Bind, Plan, Step, What};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Attributes, Clone};
 
 impl Plan {
     /// Opens, in the parent and before the clone, what only the host's user may open: the sources of
-    /// id-mapped binds, and all bind sources of a container with a user namespace. Children inherit
-    /// the descriptors; they are close-on-exec.
+    /// id-mapped binds, and all bind sources of a container with a user namespace; and the rootfs that
+    /// [`Plan::host_mount`] names. Children inherit the descriptors; they are close-on-exec.
     ///
     /// # Errors
     /// A source that does not exist; an id map that kernel or filesystem refuse.
     pub fn open_sources(&mut self) -> Result<()> {
+        if self.on_host {
+            self.host_tree = Some(on_host::Tree::open(&self.rootfs).with_context(|| self.name())?);
+        }
         let (user_namespace, propagation) = (self.user_namespace, self.host_propagation);
         for step in &mut self.steps {
             let Step::Mount(step) = step else { continue };

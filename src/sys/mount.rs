@@ -31,7 +31,6 @@ pub mod attr {
 pub fn root_of<P: NixPath + ?Sized>(path: &P) -> nix::Result<Vec<u8>> {
     /// The same on all architectures; libc does not have it for each.
     const SYS_STATMOUNT: libc::c_long = 457;
-    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
     const STATMOUNT_MNT_ROOT: u64 = 0x8;
     const SIZE: u32 = 24;
     /// `struct mnt_id_req` of linux/mount.h, its first version.
@@ -62,13 +61,7 @@ pub fn root_of<P: NixPath + ?Sized>(path: &P) -> nix::Result<Vec<u8>> {
         )
     };
 
-    // SAFETY: plain numbers, for which zero is a value.
-    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    let ret = path.with_nix_path(|path| {
-        // SAFETY: the path is a C string and `stat` is written to by the kernel.
-        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, STATX_MNT_ID_UNIQUE, &raw mut stat) }
-    })?;
-    cvt(ret.into())?;
+    let stat = path.with_nix_path(|path| statx_mount(cwd(), path, 0))??;
     if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
         return Err(Errno::ENOSYS);
     }
@@ -84,6 +77,32 @@ pub fn root_of<P: NixPath + ?Sized>(path: &P) -> nix::Result<Vec<u8>> {
         return Err(Errno::ENOSYS);
     }
     Ok(root.to_bytes().to_vec())
+}
+
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// The kernel's number of the mount that `fd` lies on. No other mount has it, and from Linux 6.8 on none ever had or
+/// will have. Linux 5.8.
+///
+/// # Errors
+/// ENOSYS before Linux 5.8; as statx(2).
+pub fn id(fd: BorrowedFd<'_>) -> nix::Result<u64> {
+    let stat = statx_mount(fd, c"", libc::AT_EMPTY_PATH)?;
+    match stat.stx_mask & (STATX_MNT_ID_UNIQUE | libc::STATX_MNT_ID) {
+        0 => Err(Errno::ENOSYS),
+        _ => Ok(stat.stx_mnt_id),
+    }
+}
+
+/// statx(2) for `stx_mnt_id`, of the better kind that the kernel has.
+fn statx_mount(dir: BorrowedFd<'_>, path: &CStr, flags: i32) -> nix::Result<libc::statx> {
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let wanted = STATX_MNT_ID_UNIQUE | libc::STATX_MNT_ID;
+    // SAFETY: the path is a C string and `stat` is written to by the kernel.
+    let ret = unsafe { libc::statx(dir.as_raw_fd(), path.as_ptr(), flags, wanted, &raw mut stat) };
+    cvt(ret.into())?;
+    Ok(stat)
 }
 
 /// What a mount_setattr(2) changes; all zero changes nothing.

@@ -171,11 +171,6 @@ fn files() {
             "mount-kernel mounts[0].options: recursive attributes need Linux 5.12",
         ),
         (
-            json!({"linux": {"namespaces": [{"type": "uts"}], "maskedPaths": ["/a"]}}),
-            |host| host.kernel = (6, 14),
-            "mount-detached linux.maskedPaths: without a mount namespace it needs Linux 6.15",
-        ),
-        (
             hook.clone(),
             |host| {
                 host.files.insert("/bin/hook".into(), Found::File { executable: false });

@@ -197,8 +197,8 @@ fn rootfs_propagation_is_the_roots_and_cuts_off_the_host() {
 }
 
 #[test]
-fn without_a_mount_namespace_the_mounts_are_attached_nowhere() {
-    for (mounts, linux, detached) in [
+fn without_a_mount_namespace_the_mounts_are_the_hosts() {
+    for (mounts, linux, on_host) in [
         (r#"{"destination":"/x","type":"tmpfs"}"#, "", true),
         ("", r#""maskedPaths":["/proc/kcore"]"#, true),
         ("", r#""readonlyPaths":["/proc/sys"]"#, true),
@@ -207,8 +207,12 @@ fn without_a_mount_namespace_the_mounts_are_attached_nowhere() {
         let spec = spec(mounts, linux);
         let request = Request { mount_namespace: false, no_pivot: true, ..request(&spec) };
         let plan = plan(&request, &mut Vec::new()).unwrap();
-        assert_eq!((plan.entry, plan.detached), (Entry::Chroot, detached), "{mounts} {linux}");
+        assert_eq!((plan.entry, plan.on_host), (Entry::Chroot, on_host), "{mounts} {linux}");
     }
+    let spec = spec(r#"{"destination":"/","type":"tmpfs"}"#, "");
+    let request = Request { mount_namespace: false, ..request(&spec) };
+    let error = plan(&request, &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, "mounts[0]: destination: a mount at / without a mount namespace");
 }
 
 #[test]

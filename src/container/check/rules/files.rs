@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, LinuxSeccompAction, Mount, Root};
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, LinuxSeccompAction, Mount};
 
 use super::super::host::Found;
 use super::super::program::Program;
@@ -123,26 +123,6 @@ pub(super) fn mount_kernel(case: &Case, problems: &mut Problems) {
             problems.add(format!("mounts[{index}]"), "id mappings of mounts need Linux 5.12");
         } else if has_option(mount, &RECURSIVE) {
             problems.add(format!("mounts[{index}].options"), "recursive attributes need Linux 5.12");
-        }
-    }
-}
-
-/// Mounts of a container without a mount namespace are in a tree that is attached nowhere (rootfs::build).
-pub(super) fn detached_mounts(case: &Case, problems: &mut Problems) {
-    if case.host.kernel >= (6, 15) || case.has_namespace(LinuxNamespaceType::Mount) {
-        return;
-    }
-    let linux = case.spec.linux().as_ref();
-    let is_there = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
-    let readonly = case.spec.root().as_ref().and_then(Root::readonly) == Some(true);
-    for (member, present) in [
-        ("mounts", case.spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
-        ("linux.maskedPaths", is_there(linux.and_then(|linux| linux.masked_paths().as_ref()))),
-        ("linux.readonlyPaths", is_there(linux.and_then(|linux| linux.readonly_paths().as_ref()))),
-        ("root.readonly", readonly),
-    ] {
-        if present {
-            problems.add(member, "without a mount namespace it needs Linux 6.15");
         }
     }
 }

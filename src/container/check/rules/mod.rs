@@ -80,10 +80,6 @@ pub(super) static RULES: &[(Rule, Check)] = {
         (R::error("bind-source", "config.md#mounts", "make it, or correct the path"), f::bind_source),
         (R::error("mount-kernel", "config.md#linux-mount-options", "boot a newer kernel"), f::mount_kernel),
         (
-            R::error("mount-detached", "config.md#mounts", "add {\"type\": \"mount\"} to linux.namespaces"),
-            f::detached_mounts,
-        ),
-        (
             R::error("hook-program", "config.md#posix-platform-hooks", "install it, or correct the path"),
             f::hooks,
         ),

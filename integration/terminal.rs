@@ -5,6 +5,7 @@ use crate::harness::terminal::{ConsoleSocket, Terminal, pty};
 use crate::harness::*;
 use crate::tests;
 use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 tests! {
@@ -12,6 +13,7 @@ tests! {
     terminal_without_a_socket_is_refused, socket_without_a_terminal_is_refused, missing_socket_is_refused, foreground_relay,
     foreground_relay_passes_the_window_size, newlines_of_a_terminal_into_a_pipe, foreground_relay_restores_the_terminal, foreground_exit_code_through_a_terminal,
     dev_console_is_the_terminal, owner_of_the_terminal, hangup_of_the_master, the_end_of_a_pipe_is_the_end_of_input, control_characters_reach_the_container,
+    signals_pass_a_reader_who_does_not_read, all_is_printed_that_fits_nowhere_at_once,
 }
 
 fn with_terminal(steps: &[&str]) -> Bundle {
@@ -253,4 +255,70 @@ fn control_characters_reach_the_container() {
     terminal.read_until(|text| text.contains("SIGINT"));
     container.kill("TERM");
     assert_eq!(running.wait().code(), 0);
+}
+
+/// Both ends of what may be a stdout: ours, and berth's.
+fn outputs() -> [(&'static str, OwnedFd, OwnedFd); 3] {
+    let (read, write) = std::io::pipe().expect("pipe");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("socketpair");
+    let (terminal, slave) = pty();
+    [
+        ("pipe", read.into(), write.into()),
+        ("socket", ours.into(), theirs.into()),
+        ("terminal", terminal.file.into(), slave.into()),
+    ]
+}
+
+/// What nobody reads keeps no signal from the container, and afterwards none from berth.
+fn signals_pass_a_reader_who_does_not_read() {
+    for (kind, reader, stdout) in outputs() {
+        let text = format!("echo:{}", "x".repeat(100_000));
+        let bundle = with_terminal(&[&text, &text, &text, &text]).without_namespace("pid");
+        let container = bundle.container();
+        let mut command = container.command("run", &[]);
+        let mut running = command.stdout(stdout).spawn().expect("run");
+        // Until nothing fits into it any more.
+        let waiting = || nix::poll::poll(&mut [], 100u16).map(|_| bytes_waiting(&reader)).expect("a pause");
+        let is_full =
+            program::await_condition(|| matches!((waiting(), waiting()), (a, b) if a > 0 && a == b));
+        assert!(is_full, "{kind}");
+        let berth = nix::unistd::Pid::from_raw(running.id().cast_signed());
+        let terminate = || nix::sys::signal::kill(berth, nix::sys::signal::SIGTERM).expect("SIGTERM");
+        terminate();
+        container.await_status("stopped");
+        assert!(running.try_wait().expect("wait").is_none(), "{kind}: it waits for a reader");
+        terminate();
+        let ended = program::await_condition(|| running.try_wait().expect("wait").is_some());
+        assert!(ended, "{kind}: it is still there");
+        assert_eq!(running.wait().expect("wait").code(), Some(128 + libc::SIGTERM), "{kind}");
+        container.verb("state", &[], &[]).done().fails("does not exist");
+    }
+}
+
+/// A reader who is slower than the container gets every byte.
+fn all_is_printed_that_fits_nowhere_at_once() {
+    for (kind, reader, stdout) in outputs() {
+        let text = "x".repeat(100_000);
+        let container = with_terminal(&[&format!("echo:{text}"), "echo:end"]).container();
+        let mut command = container.command("run", &[]);
+        let mut running = command.stdout(stdout).spawn().expect("run");
+        drop(command);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let (mut seen, mut buffer) = (Vec::new(), [0; 1000]);
+        while !seen.ends_with(b"end\n") {
+            let length = nix::unistd::read(&reader, &mut buffer).expect("read");
+            assert!(length > 0, "{kind}: the end after {} bytes", seen.len());
+            seen.extend(buffer[..length].iter().filter(|byte| **byte != b'\r'));
+        }
+        assert_eq!(seen.len(), text.len() + "\nend\n".len(), "{kind}");
+        assert!(running.wait().expect("wait").success(), "{kind}");
+    }
+}
+
+fn bytes_waiting(reader: &OwnedFd) -> i32 {
+    let mut count = 0;
+    // SAFETY: FIONREAD writes an int.
+    let asked = unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    assert_eq!(asked, 0, "FIONREAD");
+    count
 }

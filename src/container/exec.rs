@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde::de::value::{Error as NameError, StrDeserializer};
 
 use super::conversation::{self, Conversation, Heard};
-use super::foreground::{self, Relay, Signals};
+use super::foreground::{self, Signals};
+use super::relay::Relay;
 use super::state::{Record, StateDir};
 use super::status::{self, Status};
 use super::{Host, notify_engine, plan};

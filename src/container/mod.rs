@@ -21,6 +21,7 @@ pub mod mounts;
 mod notify_engine;
 mod plan;
 mod processes;
+mod relay;
 pub mod restore;
 pub mod run;
 mod start;

@@ -2,7 +2,8 @@
 
 use super::birth::{self, Born, Start};
 use super::create::CreateOptions;
-use super::foreground::{Relay, Signals};
+use super::foreground::Signals;
+use super::relay::Relay;
 use super::{Host, delete, start};
 use crate::error::{Call, Error, Result};
 

@@ -35,9 +35,9 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-/// clone3(2) without shared memory, as fork(2) with `flags` (`CLONE_NEW*`, `CLONE_FILES`,
-/// `CLONE_PARENT`), a pidfd, SIGCHLD at its end and optionally born in the cgroup v2 directory
-/// `cgroup`. Falls back to clone(2) where clone3 is refused with ENOSYS.
+/// clone3(2) without shared memory, as fork(2) with `flags` (`CLONE_NEW*`, `CLONE_PARENT`), a pidfd,
+/// SIGCHLD at its end and optionally born in the cgroup v2 directory `cgroup`. Falls back to clone(2)
+/// where clone3 is refused with ENOSYS.
 ///
 /// berth has no threads, so the child may go on in Rust as after fork(2).
 ///
@@ -101,49 +101,30 @@ fn exit_signal(flags: u64) -> u64 {
 
 /// As [`clone3`], but from a helper process that first does `prepare`: joins a user namespace that the
 /// caller itself must not be moved into. The new process is nevertheless the caller's child
-/// (CLONE_PARENT), and its pidfd the caller's (the helper shares the descriptor table).
-///
-/// `prepare` must not close descriptors: they are the caller's too.
+/// (CLONE_PARENT).
 ///
 /// # Errors
-/// Those of `prepare` and of the clones.
+/// Those of `prepare` and of the clones; the helper was killed.
 #[allow(clippy::cast_sign_loss)] // constants
 pub fn clone3_through(
     prepare: impl FnOnce() -> Result<()>,
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side> {
-    let (reader, writer) =
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())?;
-    let helper = match clone3(libc::CLONE_FILES as u64, None)? {
+    let (reader, writer) = report()?;
+    let helper = match clone3(0, None)? {
         Side::Parent { child, .. } => child,
         Side::Child => match prepare().and_then(|()| clone3(flags | libc::CLONE_PARENT as u64, cgroup)) {
             Ok(Side::Child) => return Ok(Side::Child),
             Ok(Side::Parent { child, in_cgroup }) => {
-                let report = Report::Born(child.pid.as_raw(), child.pidfd.as_raw_fd(), in_cgroup);
-                std::mem::forget(child);
-                leave_report(&writer, &report)
+                leave_report(&writer, &Ok((child.pid.as_raw(), in_cgroup)))
             }
-            Err(error) => leave_report(&writer, &Report::Failed(error)),
+            Err(error) => leave_report::<(i32, bool)>(&writer, &Err(error)),
         },
     };
-    // Not before the helper is gone: the table is shared, so the writer cannot be closed to get an
-    // end of file; the report fits into the pipe.
-    wait(Whom::One(helper.pidfd.as_fd()), true).call(|| format!("waitid({})", helper.pid))?;
     drop(writer);
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut text).call(|| "read(pipe)".into())?;
-    match serde_json::from_slice(&text) {
-        Ok(Report::Born(pid, fd, in_cgroup)) => {
-            // SAFETY: made by the helper in the table shared with us, and forgotten by it.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
-            Ok(Side::Parent { child: Child { pid: Pid::from_raw(pid), pidfd }, in_cgroup })
-        }
-        Ok(Report::Failed(error)) => Err(error),
-        Err(_) => {
-            Err(Error::new(crate::error::Code::Kernel, "the helper that joins the user namespace was killed"))
-        }
-    }
+    let (pid, in_cgroup) = hear_report(reader, &helper)?;
+    Ok(Side::Parent { child: own(Pid::from_raw(pid))?, in_cgroup })
 }
 
 /// The last act of a process that has prepared itself to be somebody's like: clones itself as its parent's child
@@ -177,10 +158,13 @@ pub fn become_sibling(birth: OwnedFd) -> Result<()> {
 pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
     let (message, _) = super::socket::receive(birth.as_fd(), size_of::<i32>())?;
     let Ok(number) = <[u8; 4]>::try_from(message.as_slice()) else { return Ok(None) };
-    // Our child, which nobody has reaped: the number is nobody else's.
-    let pid = Pid::from_raw(i32::from_ne_bytes(number));
+    own(Pid::from_raw(i32::from_ne_bytes(number))).map(Some)
+}
+
+/// A child that another process has made for us. Nobody has reaped it: the number is nobody else's.
+fn own(pid: Pid) -> Result<Child> {
     match pidfd_open(pid) {
-        Ok(pidfd) => Ok(Some(Child { pid, pidfd })),
+        Ok(pidfd) => Ok(Child { pid, pidfd }),
         Err(errno) => {
             nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).call(|| format!("kill({pid})"))?;
             nix::sys::wait::waitpid(pid, None).call(|| format!("waitpid({pid})"))?;
@@ -189,17 +173,23 @@ pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
     }
 }
 
-/// What the helper of [`clone3_through`] tells its parent.
-#[derive(serde::Serialize, serde::Deserialize)]
-enum Report {
-    /// pid, pidfd, whether it is in its cgroup.
-    Born(i32, RawFd, bool),
-    Failed(Error),
+/// Both ends of what a child that helps tells its parent.
+fn report() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())
 }
 
-fn leave_report(writer: &OwnedFd, report: &impl serde::Serialize) -> ! {
+fn leave_report<T: serde::Serialize>(writer: &OwnedFd, report: &Result<T>) -> ! {
     let sent = serde_json::to_vec(report).is_ok_and(|text| nix::unistd::write(writer, &text).is_ok());
     exit_now(i32::from(!sent))
+}
+
+fn hear_report<T: serde::de::DeserializeOwned>(reader: OwnedFd, child: &Child) -> Result<T> {
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut text).call(|| "read(pipe)".into())?;
+    wait(Whom::One(child.pidfd.as_fd()), true).call(|| format!("waitid({})", child.pid))?;
+    serde_json::from_slice(&text).unwrap_or_else(|_| {
+        Err(Error::new(crate::error::Code::Kernel, "a child that was to help was killed"))
+    })
 }
 
 /// Does `work` in a child of its own and waits for it: namespaces that it enters are not the caller's.
@@ -210,19 +200,13 @@ pub fn in_a_child<T>(work: impl FnOnce() -> Result<T>) -> Result<T>
 where
     T: serde::Serialize + serde::de::DeserializeOwned,
 {
-    let (reader, writer) =
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call(|| "pipe2(O_CLOEXEC)".into())?;
+    let (reader, writer) = report()?;
     let child = match clone3(0, None)? {
         Side::Parent { child, .. } => child,
         Side::Child => leave_report(&writer, &work()),
     };
     drop(writer);
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut text).call(|| "read(pipe)".into())?;
-    wait(Whom::One(child.pidfd.as_fd()), true).call(|| format!("waitid({})", child.pid))?;
-    serde_json::from_slice(&text).unwrap_or_else(|_| {
-        Err(Error::new(crate::error::Code::Kernel, "a child that was to help was killed"))
-    })
+    hear_report(reader, &child)
 }
 
 /// Makes the process opaque to others of its user: no ptrace, no `/proc/PID/fd` (prctl

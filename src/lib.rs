@@ -7,6 +7,7 @@
 //! and the only place with `unsafe`.
 #![deny(unsafe_code)]
 
+mod caller;
 pub mod cgroups;
 pub mod cli;
 pub mod container;

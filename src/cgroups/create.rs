@@ -17,6 +17,7 @@ use super::record::{Directory, Record, Version};
 use super::remove::remove_parents;
 use super::systemd;
 use super::write::{Write, open_at, read_at, write_at};
+use crate::caller;
 use crate::error::{Code, Error, Result};
 use crate::sys::{bpf, xattr};
 
@@ -280,15 +281,7 @@ fn refused(error: &Error) -> bool {
 /// in the initial user namespace it can make no device nodes, and the host's file modes hold for
 /// those that it finds; runc skips the filter in the same cases (fs2/devices.go, fs2.go).
 fn devices_matter() -> Result<bool> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(false);
-    }
-    match std::fs::read_to_string("/proc/self/uid_map") {
-        Ok(map) => Ok(map.split_ascii_whitespace().eq(["0", "0", "4294967295"])),
-        // A kernel without user namespaces.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(Error::new(Code::Kernel, format!("read(/proc/self/uid_map): {error}"))),
-    }
+    caller::is_initial_root()
 }
 
 pub(super) fn open_root(mountpoint: &Path) -> Result<OwnedFd> {

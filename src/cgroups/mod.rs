@@ -17,7 +17,6 @@
 //! On a hybrid host the controllers are v1's, as in runc; the unified hierarchy is joined as well
 //! and used for what v1 cannot do: `cgroup.kill`, and waiting for `cgroup.events`.
 
-mod caller;
 mod controllers;
 mod convert;
 mod create;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, LinuxResources};
 use serde::{Deserialize, Serialize};
 
-use super::caller::ordinary_user;
 use super::delegate::Delegated;
 use super::devices::Rules;
 use super::layout::{Layout, SYSTEMD_V1};
@@ -14,6 +13,7 @@ use super::record::{Directory, Record, Version};
 use super::systemd::{self, Scope, Unit, user_manager};
 use super::write::Write;
 use super::{v1, v2};
+use crate::caller::ordinary_user;
 use crate::error::{Call, Error, Result};
 
 /// Who makes the cgroup.

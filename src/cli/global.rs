@@ -8,7 +8,7 @@ use super::argv::parse_bool;
 use crate::cgroups::Driver;
 use crate::container::{Host, StateRoot};
 use crate::error::{Call, Error, Result};
-use crate::log;
+use crate::{caller, log};
 
 /// Where a caller with all rights keeps the state.
 const SYSTEM_ROOT: &str = "/run/berth";
@@ -116,40 +116,16 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 /// `/run/berth`, or below `$XDG_RUNTIME_DIR` for a caller who does not own the host.
 fn default_root() -> Result<PathBuf> {
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(runtime_dir) if !runtime_dir.is_empty() && !owns_the_host()? => {
+        Some(runtime_dir) if !runtime_dir.is_empty() && !caller::owns_the_host()? => {
             Ok(Path::new(&runtime_dir).join("berth"))
         }
         _ => Ok(SYSTEM_ROOT.into()),
     }
 }
 
-/// Whether the caller is the host's root. Rootless engines run us as root of a user namespace, where
-/// /run is not theirs; a system container is such a namespace too, but there `USER` is root (this
-/// is how runc and crun tell the two apart).
-fn owns_the_host() -> Result<bool> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(false);
-    }
-    let map = std::fs::read_to_string("/proc/self/uid_map").call(|| "read(/proc/self/uid_map)".into())?;
-    Ok(maps_every_id_to_itself(&map) || std::env::var_os("USER").is_some_and(|user| user == "root"))
-}
-
-/// Whether `uid_map` is that of the initial user namespace: `0 0 4294967295`, see user_namespaces(7).
-fn maps_every_id_to_itself(map: &str) -> bool {
-    map.split_whitespace().eq(["0", "0", "4294967295"])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tells_the_initial_user_namespace() {
-        assert!(maps_every_id_to_itself("         0          0 4294967295\n"));
-        assert!(!maps_every_id_to_itself("         0       1000          1\n"));
-        assert!(!maps_every_id_to_itself("0 1000 1\n1 100000 65536\n"));
-        assert!(!maps_every_id_to_itself(""));
-    }
 
     #[test]
     fn refuses_the_hosts_root_as_state_directory() {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::super::caller::ordinary_user;
 use super::message::{Body, Call, Message, Value, length, method_call};
+use crate::caller::ordinary_user;
 use crate::error::{self, Code, Error, Result};
 
 const MANAGER: &str = "org.freedesktop.systemd1";

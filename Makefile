@@ -163,7 +163,7 @@ vm-test: vm-test-v2 vm-test-v1 vm-test-selinux ## the integration suite in a boo
 
 # There is systemd, and every right: the only excuses are a test about the other cgroup version or security module,
 # Debian's kernel without RT_GROUP_SCHED, that there is no engine, and that CRIU works.
-VM_SKIPS := only on cgroup;CRIU works here;no controller of realtime time in this kernel;conmon is not installed
+VM_SKIPS := only on cgroup;procfs has no option pidns in this kernel;CRIU works here;no controller of realtime time in this kernel;conmon is not installed
 vm-test-v2 vm-test-v1: VM_SKIPS := $(VM_SKIPS);AppArmor is in this kernel;no SELinux in this kernel
 vm-test-selinux: VM_SKIPS := $(VM_SKIPS);SELinux is in this kernel;no AppArmor in this kernel
 

@@ -2,12 +2,13 @@
 
 use crate::harness::program::Bounded;
 use crate::harness::*;
-use crate::tests;
+use crate::{require, tests};
 
 tests! {
     new_namespaces_differ_from_the_host, namespaces_that_are_not_listed_are_the_hosts, joins_by_path,
     path_of_another_type_is_refused, missing_path_is_refused, duplicate_type_is_refused, hostname_and_domainname,
     hostname_without_uts_namespace_is_refused, loopback_is_up, pid_one_and_its_view, joined_pid_namespace_is_entered,
+    nobody_robs_who_joins_a_pid_namespace, all_of_a_birth_works_in_a_joined_pid_namespace,
     new_cgroup_namespace_shows_its_root, sysctls_are_set, sysctl_names_with_slashes, sysctl_outside_of_a_namespace_is_refused,
     relative_namespace_path_is_refused, network_namespace_shared_by_two,
 }
@@ -144,6 +145,61 @@ fn joined_pid_namespace_is_entered() {
     let report = Bundle::new().namespace("pid", Some(&path)).report_after(&["read:/proc/1/cmdline"]);
     assert_ne!(report["pid"], 1);
     assert!(report.probe("read:/proc/1/cmdline").as_str().is_some_and(|line| line.contains("sleep:1000")));
+}
+
+/// A neighbour in the pid namespace with CAP_SYS_PTRACE sees no process of ours that has something of the host.
+fn nobody_robs_who_joins_a_pid_namespace() {
+    require!(host::kernel_is_at_least(6, 17), "procfs has no option pidns in this kernel");
+    let marker = program::directory().join("of-the-host");
+    std::fs::write(&marker, "secret").expect("marker");
+    let tracer = ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_SYS_CHROOT"];
+    let sets = ["bounding", "permitted", "effective"];
+    let mut neighbour = Bundle::new().capabilities(&sets, &tracer).steps(&["sleep:1000"]).container();
+    neighbour.up();
+    let path = format!("/proc/{}/ns/pid", neighbour.pid());
+    let robbing = format!("rob:2:{}", marker.display());
+    let robber = neighbour.verb("exec", &[], &[bundle::PAYLOAD, &robbing, "report"]).start();
+    while robber.stdout().is_empty() {
+        let joining = Bundle::new().namespace("pid", Some(&path)).capabilities(&sets, &tracer);
+        joining.steps(&["exit:0"]).container().run().ok();
+    }
+    let found = Report::parse(&robber.wait().ok().stdout()).probe(&robbing).clone();
+    assert!(found["seen"].as_u64() > Some(0), "no joining process was ever seen");
+    assert_eq!(found["taken"], json!([]));
+}
+
+/// Init is a sibling of who prepares it there: what a clone does not inherit is its own all the same.
+fn all_of_a_birth_works_in_a_joined_pid_namespace() {
+    let sandbox = sandbox();
+    let path = format!("/proc/{}/ns/pid", sandbox.pid());
+    let bundle = || Bundle::new().namespace("pid", Some(&path));
+
+    let mut container = bundle()
+        .set(
+            "/process/scheduler",
+            json!({ "policy": "SCHED_OTHER", "nice": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] }),
+        )
+        .steps(&["report", "sleep:1000"])
+        .container();
+    container.create();
+    assert_eq!(container.status(), "created");
+    let pid = container.pid();
+    assert_eq!(host::namespace(&pid.to_string(), "pid"), host::namespace(&sandbox.pid().to_string(), "pid"));
+    container.start();
+    let report = container.started_report();
+    assert_eq!(report["sid"], report["pid"], "it leads a session");
+    assert_eq!(report["scheduler"]["policy"], 0x4000_0000, "SCHED_RESET_ON_FORK");
+    assert_eq!(container.pid(), pid);
+    container.finish();
+
+    let report = bundle().set("/process/terminal", true).report();
+    assert_eq!(report["tty"][0]["foreground"], report["pid"], "a controlling terminal: {}", report["tty"]);
+
+    // A child that fails late, and one that ends.
+    let done = bundle().set("/process/args", json!(["/no/such/program"])).container().run();
+    assert!(done.stderr().contains("no such file or directory"), "{}", done.describe());
+    let code = bundle().steps(&["exit:7"]).container().run().code();
+    assert_eq!(code, 7);
 }
 
 fn new_cgroup_namespace_shows_its_root() {

@@ -302,6 +302,13 @@ fn list_files(directory: &Path, lines: &mut BTreeSet<String>) {
     }
 }
 
+/// Whether the kernel is of this version or a newer one.
+pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("osrelease");
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
 /// Whether this process has a capability: some machines withhold CAP_SYS_RESOURCE.
 pub fn has_capability(capability: caps::Capability) -> bool {
     caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false)

@@ -24,6 +24,7 @@ use crate::namespaces::{self, Kind, Moved};
 use crate::sys::beside::NewNetwork;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
+use crate::sys::socket;
 use crate::{log, seccomp, security};
 
 /// When the container's program is executed.
@@ -68,13 +69,26 @@ pub fn bear(host: &Host, id: &str, options: &CreateOptions, start: Start) -> Res
     let planned = plan::make(host, id, options, start)?;
     let (dir, lock) = host.root.claim(id)?;
     let record = planned.record(id);
-    let mut birth =
-        Birth { planned, dir, lock: Some(lock), record, options, start, init: None, devices: None };
+    let mut birth = Birth {
+        planned,
+        dir,
+        lock: Some(lock),
+        record,
+        options,
+        start,
+        init: None,
+        expected: None,
+        devices: None,
+    };
     match birth.go() {
         Ok((lock, init, terminal)) => Ok(Born { dir: birth.dir, lock, record: birth.record, init, terminal }),
         Err(error) => {
             // First: with init ends its network namespace, and with that what is only virtual.
             let error = match birth.devices.as_mut().map_or(Ok(()), Moved::bring_back) {
+                Ok(()) => error,
+                Err(also) => error.remedy(format!("and then: {also}")),
+            };
+            let error = match birth.end_who_is_expected() {
                 Ok(()) => error,
                 Err(also) => error.remedy(format!("and then: {also}")),
             };
@@ -91,7 +105,10 @@ struct Birth<'a> {
     record: Record,
     options: &'a CreateOptions,
     start: Start,
+    /// Until it is known who init is, its usher.
     init: Option<Child>,
+    /// Some while `init` is the usher: who init is comes this way.
+    expected: Option<OwnedFd>,
     /// Network devices that are on their way into the container.
     devices: Option<Moved>,
 }
@@ -154,6 +171,7 @@ impl Birth<'_> {
         self.start != Start::Later
             && !self.planned.init.runtime_hooks
             && self.planned.init.process.terminal.is_none()
+            && self.expected.is_none()
             && !cgroup.is_sealed_later()
     }
 
@@ -170,7 +188,9 @@ impl Birth<'_> {
                 notify_engine::send_pidfd(path, init)?;
             }
         }
-        channel.send_start(filter).or_else(|error| self.prefer_last_words(channel, error))
+        let agent = self.planned.init.process.agent.as_ref();
+        let name = agent.and(self.init.as_ref()).map(|init| init.pid);
+        channel.send_start(name, filter).or_else(|error| self.prefer_last_words(channel, error))
     }
 
     /// Makes the cgroup and init in it.
@@ -203,17 +223,23 @@ impl Birth<'_> {
             joined.add_new_network(network);
         }
 
+        let usher = match self.planned.init.ushered {
+            true => Some(socket::seqpacket_pair()?),
+            false => None,
+        };
+        let (birth, to_birth) = usher.unzip();
         let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
             .map_err(|error| namespaces.explain(error))?;
         let Side::Parent { child, in_cgroup } = side else {
             // The lock belongs to the open file, which the clone has copied: were ours left open, the
             // container would stay locked for as long as init waits to be started.
-            drop((self.lock.take(), parent));
+            drop((self.lock.take(), parent, birth));
             init::run(Newborn {
                 plan: &self.planned.init,
                 parent: Some(to_parent),
                 gate,
                 joined,
+                usher: to_birth,
                 tasks: cgroup.tasks(),
                 console_socket,
                 agent,
@@ -221,9 +247,9 @@ impl Birth<'_> {
             })
         };
         // Ours of init's end must be closed, or its end would never be an end of file.
-        drop::<InitEnd>(to_parent);
+        drop::<(InitEnd, Option<OwnedFd>)>((to_parent, to_birth));
         let pid = child.pid;
-        self.init = Some(child);
+        (self.init, self.expected) = (Some(child), birth);
         if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(pid).context("move init into its cgroup")?;
         }
@@ -320,9 +346,33 @@ impl Birth<'_> {
                     }
                     terminal = Some(master);
                 }
-                Heard::Ready => return Ok(terminal),
+                Heard::Ready => {
+                    self.learn_who_init_is()?;
+                    return Ok(terminal);
+                }
             }
         }
+    }
+
+    /// The usher has made init, and ends; init waits for a word of ours.
+    fn learn_who_init_is(&mut self) -> Result<()> {
+        let Some(birth) = self.expected.take() else { return Ok(()) };
+        let Some(init) = process::adopt(&birth)? else {
+            return Err(Error::new(Code::Kernel, "nobody has told who init is"));
+        };
+        if let Some(usher) = self.init.replace(init) {
+            process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
+        }
+        // What hooks were told of was the usher.
+        self.record.init = None;
+        self.planned.scheduler.set_scheduler_of(self.init.as_ref().map_or(0, |init| init.pid.as_raw()))
+    }
+
+    /// A failed birth leaves no init whom we do not know.
+    fn end_who_is_expected(&mut self) -> Result<()> {
+        let (Some(birth), Some(usher)) = (self.expected.take(), &self.init) else { return Ok(()) };
+        conversation::end(usher)?;
+        process::adopt(&birth)?.map_or(Ok(()), |init| conversation::end(&init))
     }
 
     fn conversation<'a>(&'a self, channel: &'a ParentEnd) -> Result<Conversation<'a>> {
@@ -415,7 +465,8 @@ fn clone_into(
         .as_deref()
         .filter(|_| namespaces.sets_clocks() && !namespaces.creates(Kind::User));
     // Where the parent could not come back from, only a helper goes: hooks are children of the parent.
-    let one_way = (namespaces.join(Kind::Pid).is_some() && !namespaces::may_return(Kind::Pid)?)
+    let enters_pid = namespaces.join(Kind::Pid).is_some() && !plan.ushered;
+    let one_way = (enters_pid && !namespaces::may_return(Kind::Pid)?)
         || (clocks.is_some() && !namespaces::may_return(Kind::Time)?);
     // A new user namespace has no rights over namespaces of the host, so those are joined first.
     let joins_first = namespaces.creates(Kind::User) && !joined.is_empty();
@@ -439,7 +490,7 @@ fn clone_into(
         return process::clone3_through(prepare, flags, cgroup).context("make init");
     }
     // Both change only where *children* are born, and are undone before the parent has others: hooks.
-    let original_pid = joined.enter_pid_for_children()?;
+    let original_pid = if enters_pid { joined.enter_pid_for_children()? } else { None };
     let original_time = match clocks {
         Some(offsets) => {
             Procfs::host().and_then(|procfs| namespaces::unshare_time(offsets, &procfs)).map(Some)

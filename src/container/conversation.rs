@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use crate::error::{Call, Code, Error, Result};
 use crate::init::sync::{FromInit, ParentEnd};
@@ -52,12 +53,12 @@ impl Conversation<'_> {
         }
     }
 
-    /// Lets the child go on, with the filter that it shall load. It may be gone: its last message says why, better than EPIPE.
+    /// Lets the child go on, as [`ParentEnd::send_start`]. It may be gone: its last message says why, better than EPIPE.
     ///
     /// # Errors
     /// The child's own, or how it ended.
-    pub fn say_start(&self, filter: Option<&seccomp::Program>) -> Result<()> {
-        self.channel.send_start(filter).or_else(|error| {
+    pub fn say_start(&self, name: Option<Pid>, filter: Option<&seccomp::Program>) -> Result<()> {
+        self.channel.send_start(name, filter).or_else(|error| {
             self.hear_until_end()?;
             Err(if error.errno() == Some(Errno::EPIPE) { self.untimely_end() } else { error })
         })

@@ -24,7 +24,7 @@ use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
 use crate::init::join::{self, Newcomer};
-use crate::init::sync::{self, FromParent};
+use crate::init::sync;
 use crate::namespaces::{Kind, Target};
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
@@ -116,7 +116,7 @@ pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
     log::debug(|| format!("nsexec container setup: the process is {}, in container {id}", child.pid));
     let conversation =
         Conversation { channel: &channel, child: &child, has_memory_limit: planned.has_memory_limit };
-    match attend(&conversation, &planned.process, start, options) {
+    match attend(&conversation, &planned, start, options) {
         Ok(relay) => match &mut signals {
             Some(signals) => signals.forward_until_exit(&child, relay),
             None => Ok(0),
@@ -167,6 +167,13 @@ struct Planned {
     scheduler: security::Plan,
     has_memory_limit: bool,
     below: Vec<cgroups::Below>,
+}
+
+impl Planned {
+    /// What the process has to be told, to introduce itself to a seccomp agent.
+    fn name_of(&self, child: &Child) -> Option<Pid> {
+        self.process.agent.as_ref().map(|_| child.pid)
+    }
 }
 
 fn plan(
@@ -422,13 +429,11 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         }
         record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(child.pid))?;
         planned.scheduler.set_scheduler_of(child.pid.as_raw())?;
-        if planned.process.agent.is_some() {
-            parent.send(FromParent::Name(child.pid.as_raw()))?;
-        }
         let filter = filter?;
         // A terminal is relayed before the program can write to it. And a process that is gone has left its reason
         // to be read.
-        let ahead = planned.process.terminal.is_none() && parent.send_start(filter.as_ref()).is_ok();
+        let ahead = planned.process.terminal.is_none()
+            && parent.send_start(planned.name_of(&child), filter.as_ref()).is_ok();
         Ok(if ahead { Start::SaidAhead } else { Start::ToBeSaid(filter) })
     };
     let settled = settle();
@@ -504,7 +509,7 @@ fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &P
 /// Serves the process until its program runs, then tells the engine. The relay is for the foreground.
 fn attend(
     conversation: &Conversation<'_>,
-    process: &UserProcess,
+    planned: &Planned,
     start: Start,
     options: &ExecOptions,
 ) -> Result<Option<Relay>> {
@@ -512,7 +517,7 @@ fn attend(
     loop {
         match conversation.hear()? {
             Heard::Terminal(master) => {
-                let sized = process.terminal.is_some_and(|terminal| terminal.size.is_some());
+                let sized = planned.process.terminal.is_some_and(|terminal| terminal.size.is_some());
                 // Before the program can ask for it.
                 if !sized {
                     foreground::copy_terminal_size(master.as_fd())?;
@@ -527,7 +532,7 @@ fn attend(
         }
     }
     if let Start::ToBeSaid(filter) = start {
-        conversation.say_start(filter.as_ref())?;
+        conversation.say_start(planned.name_of(conversation.child), filter.as_ref())?;
     }
     log::debug(|| "setns_init: about to exec".into());
     conversation.hear_until_end()?;

@@ -19,7 +19,7 @@ use crate::init::{self, OciState, UserProcess};
 use crate::namespaces::{self, Kind};
 use crate::spec::annotations;
 use crate::sys::beside::NewNetwork;
-use crate::sys::{process, spawn, tty};
+use crate::sys::{mount, process, spawn, tty};
 use crate::{cgroups, hooks, log, resctrl, rootfs, seccomp, security, spec};
 
 /// All that a birth needs.
@@ -42,6 +42,8 @@ pub struct Planned {
     pub create_runtime: Vec<Hook>,
     /// Whether a process of the container may be killed for its memory.
     pub has_memory_limit: bool,
+    /// Set from outside, where init would not inherit it from its usher.
+    pub scheduler: security::Plan,
     /// Gets init's pidfd, besides `--pidfd-socket`.
     pub pidfd_receiver: Option<PathBuf>,
     rootfs: PathBuf,
@@ -93,6 +95,15 @@ fn compile(
         terminal.plain_newlines = start == Start::NowInForeground && foreground::reader_is_plain();
     }
 
+    // With a user namespace an usher is no use: what neighbours see is undumpable, and of a user namespace in which they
+    // have no rights.
+    let ushered = namespaces.join(Kind::Pid).is_some()
+        && !namespaces.has(Kind::User)
+        && mount::procfs_takes_a_pid_namespace();
+    let scheduler = match ushered {
+        true => user_process.security.split_off_scheduler(),
+        false => security::Plan::default(),
+    };
     let rdt = match linux.intel_rdt() {
         Some(rdt) => Some(resctrl::plan(rdt, id).find().context("linux.intelRdt")?),
         None => None,
@@ -118,6 +129,7 @@ fn compile(
         rootfs,
         sysctls_by_parent: sysctls_by_parent(&user_process, &namespaces),
         process: user_process,
+        ushered,
         by_user: !nix::unistd::geteuid().is_root(),
         runtime_hooks: !prestart.is_empty() || !create_runtime.is_empty(),
         create_container: hooks.create_container().clone().unwrap_or_default(),
@@ -133,6 +145,7 @@ fn compile(
         cgroup,
         rdt,
         has_memory_limit: has_memory_limit(&linux),
+        scheduler,
         pidfd_receiver: annotations::pidfd_receiver(spec),
         rootfs: root,
         poststart: hooks.poststart().clone().unwrap_or_default(),

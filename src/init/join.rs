@@ -109,21 +109,27 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
 /// The process itself, in the container's pid namespace.
 fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     let user_process = newcomer.process;
-    // A clone does not inherit it, and the parent may have ended before; its word to start could be there all the same.
-    process::set_parent_death_signal(Some(Signal::SIGKILL))?;
-    newcomer.parent.expect_parent()?;
-    nix::unistd::setsid().call(|| "setsid".into())?;
-    if user_process.terminal.is_some() {
-        tty::set_controlling(std::io::stdin().as_fd())?;
-    }
-    let agent = introduction(newcomer)?;
-    let program = Program::find(user_process, agent)?;
+    become_leader(&newcomer.parent, user_process.terminal.is_some())?;
+    let mut program = Program::find(user_process)?;
     newcomer.parent.send(&FromInit::Ready, None)?;
+    program.agent = introduction(newcomer)?;
     let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
     let confined = program.confine(user_process, filter.as_ref())?;
     program.execute(confined)
+}
+
+/// The first steps of a process that an usher has made, for what a clone does not inherit.
+pub(super) fn become_leader(parent: &InitEnd, has_terminal: bool) -> Result<()> {
+    // The parent may have ended before; its word to start could be there all the same.
+    process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    parent.expect_parent()?;
+    nix::unistd::setsid().call(|| "setsid".into())?;
+    if has_terminal {
+        tty::set_controlling(std::io::stdin().as_fd())?;
+    }
+    Ok(())
 }
 
 /// What the seccomp agent will be told, about this process and not about init.

@@ -47,6 +47,9 @@ pub struct Plan {
     pub rootfs: rootfs::Plan,
     /// What the container's own process gets and is.
     pub process: UserProcess,
+    /// Init is made in a pid namespace that is there, by an usher who stays outside of it (see [`join`]). Before Linux
+    /// 6.17 that cannot be: a procfs shows the pid namespace of who mounts it.
+    pub ushered: bool,
     /// The caller is no root: what it may do with the container's namespaces, it may as their owner.
     pub by_user: bool,
     /// The parent tries the sysctls first: their files belong to whoever owns the namespace that they are
@@ -114,8 +117,11 @@ pub struct Newborn<'a> {
     pub parent: Option<InitEnd>,
     /// Some when `start` comes by a later call; None when the parent says it.
     pub gate: Option<gate::Waiting>,
-    /// Namespaces to join; the pid namespace is entered already.
+    /// Namespaces to join; the pid namespace is entered already, or by the usher for init.
     pub joined: namespaces::Opened,
+    /// Some when we are not init but its usher, who makes it in a pid namespace that is there (see [`join`]); by it the
+    /// parent learns who init is.
+    pub usher: Option<OwnedFd>,
     /// The cgroup v1 files to write oneself into.
     pub tasks: &'a [TasksFile],
     /// The engine's console socket; without it the terminal goes to the parent.
@@ -150,8 +156,12 @@ pub fn run(mut newborn: Newborn<'_>) -> ! {
 }
 
 fn be_born(newborn: &mut Newborn<'_>) -> Result<Infallible> {
-    let program = become_container(newborn)?;
-    let filter = match wait_for_start(newborn, &program)? {
+    become_container(newborn)?;
+    if let Some(birth) = newborn.usher.take() {
+        join_pid_namespace(newborn, birth)?;
+    }
+    let mut program = Program::find(&newborn.plan.process)?;
+    let filter = match wait_for_start(newborn, &mut program)? {
         Started::Confined(confined) => return program.execute(confined),
         Started::With(filter) => filter,
     };
@@ -177,7 +187,7 @@ enum Started {
 }
 
 /// Everything but the wait and the execve; whatever it opens of the host is closed when it returns.
-fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
+fn become_container(newborn: &mut Newborn<'_>) -> Result<()> {
     let plan = newborn.plan;
 
     // First of all: a parent that dies from here on takes us with it, so that a killed `create`
@@ -225,9 +235,9 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
         _ => None,
     };
     plan.process.security.write_sysctls(&procfs, left.filter(|_| plan.sysctls_by_parent).as_deref())?;
-    let agent = introduction(newborn, &procfs)?;
 
-    let mut root = plan.rootfs.begin()?;
+    let pids = if plan.ushered { newborn.joined.get(Kind::Pid) } else { None };
+    let mut root = plan.rootfs.begin(pids.as_ref().map(|pids| pids.as_fd()))?;
     // As late as can be, because systemd takes its time. From here on there are the container's cgroup
     // and its limits, which hooks must find, and files that the image chooses.
     if newborn.placed_by_parent {
@@ -250,37 +260,54 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<Program> {
 
     // From here on nothing but the container's own files is in sight.
     if let Some(slave) = terminal {
-        user_process::make_controlling_terminal(slave.as_fd())?;
+        // Whose session has it does not give it to another, and its end would be a hang-up.
+        match &newborn.usher {
+            Some(_) => user_process::put_on_stdio(slave.as_fd())?,
+            None => user_process::make_controlling_terminal(slave.as_fd())?,
+        }
     }
     user_process::replace_null_devices()?;
-    plan.process.give_up_rights(&procfs, plan.namespaces.has(Kind::User), Missing::Make)?;
-    Program::find(&plan.process, agent)
+    plan.process.give_up_rights(&procfs, plan.namespaces.has(Kind::User), Missing::Make)
+}
+
+/// The end of the usher: init goes on from here.
+fn join_pid_namespace(newborn: &Newborn<'_>, birth: OwnedFd) -> Result<()> {
+    close_what_is_the_hosts(newborn, Some(birth.as_fd()))?;
+    process::become_sibling(birth).context("make init")?;
+    let has_terminal = newborn.plan.process.terminal.is_some();
+    newborn.parent.as_ref().map_or(Ok(()), |parent| join::become_leader(parent, has_terminal))
+}
+
+/// Others may be in the container's namespaces, or join them: they must find nothing of the host in our hands.
+/// The owners of what is closed here live in frames that never return.
+fn close_what_is_the_hosts(newborn: &Newborn<'_>, birth: Option<BorrowedFd<'_>>) -> Result<()> {
+    let mut needed = newborn.gate.as_ref().map_or(Vec::new(), |gate| gate.descriptors().to_vec());
+    needed.extend(birth);
+    needed.extend(newborn.agent.as_ref().map(AsFd::as_fd));
+    needed.extend(newborn.parent.as_ref().map(AsFd::as_fd));
+    if !newborn.plan.start_container.is_empty() {
+        needed.extend(newborn.plan.hook_output.descriptors());
+    }
+    process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)
 }
 
 /// What the seccomp agent will be told. The pid is the runtime's number for us (runtime.md, Container
-/// Process State), which only the host's /proc knows in here.
-fn introduction(newborn: &mut Newborn<'_>, procfs: &Procfs) -> Result<Option<agent::Introduction>> {
+/// Process State).
+fn introduction(newborn: &mut Newborn<'_>) -> Result<Option<agent::Introduction>> {
     let plan = newborn.plan;
     let (Some(socket), Some(address)) = (newborn.agent.take(), &plan.process.agent) else { return Ok(None) };
+    let pid = newborn.parent.as_ref().map_or(Ok(0), InitEnd::expect_name)?;
     // With hooks of start the filter is loaded only then.
     let later = newborn.gate.is_some() && !plan.start_container.is_empty();
     let status = if later { "created" } else { "creating" };
-    let state = OciState { status: status.into(), pid: procfs.own_pid()?, ..plan.state.clone() };
+    let state = OciState { status: status.into(), pid, ..plan.state.clone() };
     agent::Introduction::new(socket, address, state.pid, &state).map(Some)
 }
 
-fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Started> {
-    if let Some(gate) = &newborn.gate {
-        // The wait may be long, and others may join the container meanwhile: they must find nothing of
-        // the host in our hands. Before `create` is told that we are ready, or they could be quicker.
-        // The owners of what is closed here live in frames that never return.
-        let mut needed = gate.descriptors().to_vec();
-        needed.extend(program.agent.as_ref().map(agent::Introduction::descriptor));
-        needed.extend(newborn.parent.as_ref().map(AsFd::as_fd));
-        if !newborn.plan.start_container.is_empty() {
-            needed.extend(newborn.plan.hook_output.descriptors());
-        }
-        process::close_all_but(newborn.plan.process.first_private_descriptor(), &needed)?;
+fn wait_for_start(newborn: &mut Newborn<'_>, program: &mut Program) -> Result<Started> {
+    if newborn.gate.is_some() {
+        // The wait may be long. Before `create` is told that we are ready, or others could be quicker.
+        close_what_is_the_hosts(newborn, None)?;
         let namespaces = &newborn.plan.namespaces;
         if newborn.plan.by_user && namespaces.creates(Kind::User) && namespaces.creates(Kind::Pid) {
             // Our memory is the initial user namespace's until execve, where a user may look into no
@@ -291,6 +318,7 @@ fn wait_for_start(newborn: &mut Newborn<'_>, program: &Program) -> Result<Starte
         }
     }
     newborn.say(&FromInit::Ready, None)?;
+    program.agent = introduction(newborn)?;
     let filtered = newborn.plan.process.seccomp.is_some();
     let filter = newborn.parent.as_ref().map_or(Ok(None), |parent| parent.expect_start(filtered))?;
     // The parent has written down that the container exists: from now on it may end without us.
@@ -390,8 +418,10 @@ fn run_hooks(
         return Ok(());
     }
     // In the container's pid namespace: the number that the hook itself can use.
-    let state =
-        OciState { status: "created".into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
+    let pid = nix::unistd::getpid().as_raw();
+    // An usher has none there, and init is still to come.
+    let pid = if kind == hooks::Kind::CreateContainer && plan.ushered { 0 } else { pid };
+    let state = OciState { status: "created".into(), pid, ..plan.state.clone() };
     let state = state.to_json()?;
     let setting = hooks::Setting { state: &state, environment, output: &plan.hook_output, confine };
     hooks::run_all(kind, list, &setting)

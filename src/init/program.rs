@@ -21,7 +21,7 @@ pub(super) struct Program {
     c_path: CString,
     argv: Vec<CString>,
     env: Vec<CString>,
-    /// Told of the filter's listener.
+    /// Told of the filter's listener, once it is known who we are.
     pub agent: Option<agent::Introduction>,
 }
 
@@ -36,7 +36,7 @@ impl Program {
     ///
     /// # Errors
     /// It is not there or cannot be executed, in the words that engines match on.
-    pub fn find(process: &UserProcess, agent: Option<agent::Introduction>) -> Result<Self> {
+    pub fn find(process: &UserProcess) -> Result<Self> {
         let env = environment(process)?;
         let command = process.args.first().ok_or_else(|| Error::invalid("process.args: is empty"))?;
         let path = program::find(command, &env)?;
@@ -50,7 +50,7 @@ impl Program {
             argv: c_strings(&process.args)?,
             env: c_strings(&env)?,
             path,
-            agent,
+            agent: None,
         })
     }
 

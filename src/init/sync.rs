@@ -8,15 +8,18 @@
 //!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup: init mounts meanwhile
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
-//!    │ ──────── Name ────────────────────────► │   only to an exec's process with a seccomp agent
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
 //!    │ ◄─────── Warning ────────────────────── │   any number, at any time
 //!    │ ◄─────── Ready ──────────────────────── │   everything that can fail has been done
+//!    │ ──────── Name ────────────────────────► │   only with a seccomp agent
 //!    │ ──────── (seccomp filter) ────────────► │   only with a profile: it was compiled meanwhile
 //!    │ ──────── Start ───────────────────────► │   `run`; after `create` it comes by the start fifo. Said ahead of
 //!    │                                         │   Ready where nothing of the parent's comes between
 //!    │ ◄─────── (end of file) ──────────────── │   execve closed the socket: the container runs
 //! ```
+//!
+//! A process that joins a pid namespace that is there is none of it before it has nothing of the host left: an usher says
+//! all that comes before Ready, and then clones it. It says Ready, and is told nothing before the parent knows who it is.
 //!
 //! At any point init may say `Failed` and end, and either side's end is an end-of-file on the other:
 //! nobody waits for somebody who is gone.
@@ -24,6 +27,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Code, Error, Result};
@@ -61,8 +65,7 @@ pub enum FromParent {
     SetUp(Vec<usize>),
     /// The hooks succeeded.
     HooksDone,
-    /// To a process that joins a container and has to introduce itself to a seccomp agent: its pid as the
-    /// runtime sees it.
+    /// To a process that has to introduce itself to a seccomp agent: its pid as the runtime sees it.
     Name(i32),
     /// Execute the program.
     Start,
@@ -94,11 +97,14 @@ impl ParentEnd {
         socket::send(self.0.as_fd(), &encode(&message)?, &[])
     }
 
-    /// Gives init the filter that it shall load, and lets it go on.
+    /// Tells init its `name`, if an agent is to know it, gives it the filter that it shall load, and lets it go on.
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub fn send_start(&self, filter: Option<&seccomp::Program>) -> Result<()> {
+    pub fn send_start(&self, name: Option<Pid>, filter: Option<&seccomp::Program>) -> Result<()> {
+        if let Some(pid) = name {
+            self.send(FromParent::Name(pid.as_raw()))?;
+        }
         if let Some(filter) = filter {
             socket::send(self.0.as_fd(), &filter.to_bytes(), &[])?;
         }
@@ -285,7 +291,7 @@ mod tests {
     #[test]
     fn a_parent_that_ended_is_known_for_it_before_its_words_are_read() {
         let (parent, init) = channel().unwrap();
-        parent.send_start(None).unwrap();
+        parent.send_start(None, None).unwrap();
         init.expect_parent().unwrap();
         drop(parent);
         assert!(init.expect_parent().is_err());

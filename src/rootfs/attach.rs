@@ -110,16 +110,18 @@ impl Root {
     fn filesystem(&mut self, mount: &Mount, filesystem: &Filesystem) -> Result<()> {
         let target = self.destination(mount, || Ok(Missing::Directory))?;
         let inherited = inherited_mode(filesystem, &target)?;
+        let pids = self.pids.as_ref().filter(|_| filesystem.fstype.as_c_str() == c"proc").map(AsFd::as_fd);
         // Only a mount that is still to be changed needs a descriptor of its own.
-        let needs_fd = filesystem.copy_up
+        let needs_fd = pids.is_some()
+            || filesystem.copy_up
             || filesystem.readonly_later
             || filesystem.label_of_root.is_some()
             || !mount.propagation.is_empty()
             || !mount.recursive.is_empty()
             || mount.destination == Path::new("/");
         if needs_fd {
-            match detached(mount, filesystem, inherited.as_deref()) {
-                Err(error) if error.errno() == Some(Errno::ENOSYS) => {}
+            match detached(mount, filesystem, inherited.as_deref(), pids) {
+                Err(error) if error.errno() == Some(Errno::ENOSYS) && pids.is_none() => {}
                 tree => return self.filesystem_by_fd(mount, filesystem, &target, &tree?),
             }
         }
@@ -372,8 +374,13 @@ fn mount_here(target: &OwnedFd, filesystem: &Filesystem, inherited: Option<&CStr
 }
 
 /// A new filesystem as a detached mount.
-fn detached(mount: &Mount, filesystem: &Filesystem, inherited: Option<&CStr>) -> Result<OwnedFd> {
-    let context = configure(filesystem, inherited)?;
+fn detached(
+    mount: &Mount,
+    filesystem: &Filesystem,
+    inherited: Option<&CStr>,
+    pids: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd> {
+    let context = configure(filesystem, inherited, pids)?;
     let readonly = if filesystem.readonly_later { attr::RDONLY } else { 0 };
     context.mount(mount.attributes.set & !readonly).map_err(|errno| {
         let error = Error::syscall(format!("fsmount({:?})", filesystem.fstype), errno);
@@ -381,9 +388,19 @@ fn detached(mount: &Mount, filesystem: &Filesystem, inherited: Option<&CStr>) ->
     })
 }
 
-fn configure(filesystem: &Filesystem, inherited: Option<&CStr>) -> Result<mount::Filesystem> {
+fn configure(
+    filesystem: &Filesystem,
+    inherited: Option<&CStr>,
+    pids: Option<BorrowedFd<'_>>,
+) -> Result<mount::Filesystem> {
     let call = || format!("fsopen({:?})", filesystem.fstype);
     let context = mount::Filesystem::open(&filesystem.fstype).call(call)?;
+    if let Some(pids) = pids {
+        let set = context.set_descriptor(c"pidns", pids);
+        set.map_err(|errno| {
+            explain_by(Error::syscall("fsconfig(\"pidns\")", errno), &context, filesystem, errno)
+        })?;
+    }
     let set = |key: &[u8], value: Option<&[u8]>| -> nix::Result<()> {
         match value {
             Some(value) => context.set_string(&cstring(key)?, &cstring(value)?),
@@ -430,7 +447,7 @@ fn explain(error: Error, filesystem: &Filesystem, inherited: Option<&CStr>, errn
     if errno != Errno::EINVAL {
         return remedy(error, filesystem, errno);
     }
-    match configure(filesystem, inherited) {
+    match configure(filesystem, inherited, None) {
         Err(better) if better.errno() == Some(Errno::EINVAL) => better,
         _ => error,
     }

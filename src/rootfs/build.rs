@@ -24,6 +24,8 @@ pub struct Root {
     pub(super) readonly_later: Vec<OwnedFd>,
     /// It is one of the host's mounts: what is mounted in a volume must not show in the volume's source.
     pub(super) on_host: bool,
+    /// The pid namespace that a procfs shows; the caller's own when None.
+    pub(super) pids: Option<OwnedFd>,
     /// The process's own, until the root is built.
     umask: Mode,
 }
@@ -32,7 +34,7 @@ impl Root {
     /// Modes of what is made in it are meant as they are written: the umask is none until
     /// [`Root::restore_umask`].
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root, readonly_later: Vec::new(), on_host: false, umask: umask(Mode::empty()) }
+        Self { root, readonly_later: Vec::new(), on_host: false, pids: None, umask: umask(Mode::empty()) }
     }
 
     /// Gives the process its own umask again.
@@ -46,10 +48,14 @@ impl Plan {
     /// spec's order up to the first that shows the container's cgroup. [`Plan::finish`] goes on, and may
     /// wait until the caller is in that cgroup.
     ///
-    /// Runs in the child, in its mount namespace, with the host's root.
-    pub fn begin(&self) -> Result<Root> {
+    /// Runs in the child, in its mount namespace, with the host's root. `pids` is the pid namespace that a procfs shows
+    /// where it is not the caller's.
+    pub fn begin(&self, pids: Option<BorrowedFd<'_>>) -> Result<Root> {
         let begin = || {
             let mut root = Root { on_host: self.on_host, ..Root::new(self.open_rootfs()?) };
+            root.pids = pids
+                .map(|pids| pids.try_clone_to_owned().call(|| "dup(pid namespace)".into()))
+                .transpose()?;
             root.take(&self.steps[..self.first_cgroup_step()])?;
             Ok(root)
         };

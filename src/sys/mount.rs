@@ -222,17 +222,22 @@ impl Filesystem {
 
     /// Sets `key` to `value`: `source`, or an option of the filesystem.
     pub fn set_string(&self, key: &CStr, value: &CStr) -> nix::Result<()> {
-        self.config(libc::FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())
+        self.config(libc::FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0)
     }
 
     /// Sets an option without a value: `ro`, `newinstance`.
     pub fn set_flag(&self, key: &CStr) -> nix::Result<()> {
-        self.config(libc::FSCONFIG_SET_FLAG, key.as_ptr(), std::ptr::null())
+        self.config(libc::FSCONFIG_SET_FLAG, key.as_ptr(), std::ptr::null(), 0)
+    }
+
+    /// Sets `key` to what a descriptor refers to: `pidns`, the pid namespace that a procfs shows (Linux 6.17).
+    pub fn set_descriptor(&self, key: &CStr, value: BorrowedFd<'_>) -> nix::Result<()> {
+        self.config(libc::FSCONFIG_SET_FD, key.as_ptr(), std::ptr::null(), value.as_raw_fd())
     }
 
     /// Makes the superblock and a detached mount of it with the `MOUNT_ATTR_*` `attributes`.
     pub fn mount(&self, attributes: u64) -> nix::Result<OwnedFd> {
-        self.config(libc::FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
+        self.config(libc::FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null(), 0)?;
         // SAFETY: no pointers.
         let ret = unsafe {
             libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes)
@@ -260,12 +265,20 @@ impl Filesystem {
         command: libc::fsconfig_command,
         key: *const libc::c_char,
         value: *const libc::c_char,
+        aux: i32,
     ) -> nix::Result<()> {
         // SAFETY: key and value are null or C strings that outlive the call, as the callers above
-        // show; aux is 0 for all commands in use.
-        cvt(unsafe { libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, key, value, 0) })
+        // show; aux is 0, or a descriptor.
+        cvt(unsafe { libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, key, value, aux) })
             .map(drop)
     }
+}
+
+/// Whether a procfs can show another pid namespace than that of who mounts it: its option `pidns`, Linux 6.17.
+pub fn procfs_takes_a_pid_namespace() -> bool {
+    let Ok(own) = std::fs::File::open("/proc/self/ns/pid") else { return false };
+    let set = |procfs: Filesystem| procfs.set_descriptor(c"pidns", own.as_fd());
+    Filesystem::open(c"proc").and_then(set).is_ok()
 }
 
 /// `text` as a C string; EINVAL when it holds a NUL byte, as the kernel could not see it whole.

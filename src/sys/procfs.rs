@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
@@ -53,16 +53,6 @@ impl Procfs {
             return Err(Error::unsupported("/proc is not the root of a procfs").remedy("mount proc at /proc"));
         }
         Ok(Self(root))
-    }
-
-    /// The caller's pid as this procfs numbers it: in the pid namespace for which it was mounted.
-    ///
-    /// # Errors
-    /// The caller cannot be seen from there.
-    pub fn own_pid(&self) -> Result<i32> {
-        let link = readlinkat(&self.0, "self").call(|| "readlinkat(proc, \"self\")".into())?;
-        let pid = link.to_str().and_then(|text| text.parse().ok());
-        pid.ok_or_else(|| Error::unsupported(format!("/proc/self leads to {link:?}")))
     }
 
     /// Opens `path` (relative: `self/attr/exec`, `sys/net/ipv4/ip_forward`) with `flags` and
@@ -132,7 +122,6 @@ mod tests {
         let mut name = String::new();
         proc.open("self/comm", OFlag::O_RDONLY).unwrap().read_to_string(&mut name).unwrap();
         assert!(!name.is_empty());
-        assert_eq!(proc.own_pid().unwrap(), nix::unistd::getpid().as_raw());
         let climb = proc.open("../etc/passwd", OFlag::O_RDONLY).unwrap_err();
         assert_eq!(climb.errno(), Some(Errno::EXDEV));
         let magic = proc.open("self/exe", OFlag::O_RDONLY).unwrap_err();

@@ -20,7 +20,11 @@ pub fn run(steps: &[String]) -> ExitCode {
         match verb {
             "report" => print(operand, &report::report(&probes)),
             "echo" => println!("{operand}"),
-            "complain" => eprintln!("{operand}"),
+            // One write: conmon makes a line of each that it reads.
+            "complain" => {
+                let line = format!("{operand}\n");
+                eprint!("{line}");
+            }
             "cat" => copy_stdin(),
             "sleep" => std::thread::sleep(Duration::from_secs_f64(operand.parse().unwrap_or(1000.0))),
             "count" => count(operand),

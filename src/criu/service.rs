@@ -1,7 +1,7 @@
 //! One `criu swrk`: a CRIU that serves a single request over a socket and ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -56,9 +56,7 @@ impl Service {
     /// # Errors
     /// It is not there.
     pub fn start(surroundings: &Surroundings<'_>) -> Result<Self> {
-        let program = find_in_path("criu").ok_or_else(|| {
-            Error::unsupported("criu is not in $PATH").remedy("install the package criu (https://criu.org)")
-        })?;
+        let program = program()?;
         let (ours, theirs) = socket::seqpacket_pair()?;
         let number = 3 + surroundings.descriptors.len();
         let arguments = ["criu".to_owned(), "swrk".to_owned(), number.to_string()];
@@ -180,7 +178,7 @@ fn without_log(kind: Kind, response: &Response) -> Error {
 /// What `criu check` prints.
 fn check() -> Result<String> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    let program = find_in_path("criu").ok_or_else(|| Error::unsupported("criu is not in $PATH"))?;
+    let program = program()?;
     let (arguments, environment) = (["criu".to_owned(), "check".to_owned()], environment());
     let mut spawn = Spawn::new(&program, &arguments, &environment)?;
     (spawn.stdout, spawn.stderr) = (Stream::Captured, Stream::Captured);
@@ -190,6 +188,13 @@ fn check() -> Result<String> {
         .call(|| "waitid(criu check)".into())?
         .output()
         .call(|| "read(criu check)".into())
+}
+
+/// The CRIU in `$PATH`.
+fn program() -> Result<PathBuf> {
+    find_in_path("criu").ok_or_else(|| {
+        Error::unsupported("criu is not in $PATH").remedy("install the package criu (https://criu.org)")
+    })
 }
 
 /// The version of the CRIU in `$PATH`, as 31600 for 3.16.

@@ -1,13 +1,13 @@
 //! What checkpoint and restore refuse, and how they say why CRIU has failed.
 
-use crate::harness::checkpoint::Case;
+use crate::harness::checkpoint::{Case, path};
 use crate::harness::program::{self, Bounded, root};
 use crate::harness::*;
 use crate::tests;
 use std::fs;
 
 tests! {
-    states_in_which_there_is_nothing_to_write, wrong_flags, criu_is_missing, failed_dump_names_its_cause,
+    states_in_which_there_is_nothing_to_write, wrong_flags, criu_is_missing, criu_lacks_rights, failed_dump_names_its_cause,
     failed_restore_leaves_nothing,
 }
 
@@ -49,6 +49,20 @@ fn criu_is_missing() {
     command.arg("--image-path").arg(&case.image).env("PATH", "/nowhere");
     command.done().fails("criu is not in $PATH");
     case.is_running();
+}
+
+fn criu_lacks_rights() {
+    let mut case = Case::counting();
+    case.up();
+    for dropped in ["-sys_admin", "-sys_admin,-checkpoint_restore"] {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--bounding-set", dropped]).arg(program::path()).arg("--root").arg(root());
+        command.args(["checkpoint", "--image-path"]).arg(&case.image).arg(&case.container.id);
+        command.env("PATH", path());
+        let done = command.done().fails("CRIU lacks rights");
+        assert!(!done.stderr().contains("newer CRIU"), "{}", done.describe());
+        case.is_running();
+    }
 }
 
 /// A file of the host that no image holds: CRIU's own words and its log are named, and the container lives.

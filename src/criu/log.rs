@@ -12,6 +12,11 @@ const TOLD: usize = 3;
 const EMPTY_WORDS: [&str; 4] =
     ["Dumping FAILED", "Restoring FAILED", "exited, status=", "Can't setup RLIMIT_NOFILE"];
 
+/// What CRIU says instead of an error when it has no capability at all that it could begin with.
+const NO_CAPABILITY: &str = "CRIU needs to have the CAP_";
+/// Of EPERM and EACCES.
+const MISSING_RIGHTS: [&str; 2] = ["Operation not permitted", "Permission denied"];
+
 /// The last errors in the log, the later ones last; None when there is no log or no error in it.
 pub fn errors_in(path: &Path) -> Option<String> {
     let tail = || -> std::io::Result<Vec<u8>> {
@@ -40,6 +45,15 @@ pub fn last_errors(log: &str) -> Option<String> {
     }
     told.reverse();
     (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// The first line of what `criu check` prints that says that a right is missing. What fails later fails because of it.
+pub fn missing_right(output: &str) -> Option<&str> {
+    let denied = |error: &&str| MISSING_RIGHTS.iter().any(|words| error.contains(words));
+    output.lines().find_map(|line| match line.starts_with(NO_CAPABILITY) {
+        true => Some(line.trim_end_matches([':', ' '])),
+        false => message_of(line).filter(denied),
+    })
 }
 
 /// `(00.020833)   42: Error (criu/mount.c:1234): mnt: …` without what is of use to CRIU's authors alone.
@@ -71,5 +85,25 @@ mod tests {
         );
         assert_eq!(last_errors("(00.1) nothing wrong\n"), None);
         assert_eq!(errors_in(Path::new("/nowhere/dump.log")), None);
+    }
+
+    #[test]
+    fn tells_a_missing_right_from_a_kernel_that_is_too_new() {
+        let none = "CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability: \n\
+                    setcap cap_checkpoint_restore+eip criu\n";
+        assert_eq!(
+            missing_right(none),
+            Some("CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability")
+        );
+        let some = "Warn  (criu/sk-unix.c:224): unix: Unable to open a socket file: Operation not permitted\n\
+                    Error (criu/net.c:4121): net: Unable create a network namespace: Operation not permitted\n\
+                    Error (criu/crtools.c:280): Could not initialize kernel features detection.\n";
+        assert_eq!(
+            missing_right(some),
+            Some("net: Unable create a network namespace: Operation not permitted")
+        );
+        let kernel = "Warn  (criu/sk-unix.c:224): unix: Unable to open a socket file: Operation not permitted\n\
+                      Error (criu/vdso.c:381): vdso: Unexpected rt vDSO area bounds\n";
+        assert_eq!(missing_right(kernel), None);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::log::{errors_in, last_errors};
+use super::log::{errors_in, last_errors, missing_right};
 use super::request::{self, Features, Kind, Options};
 use super::response::Response;
 use super::wire::Message;
@@ -169,9 +169,14 @@ fn explain(kind: Kind, heard: Result<Response>, log_path: &Path) -> Error {
 /// Why a question was not answered. A question has no log; but what keeps CRIU from answering is what `criu check`
 /// finds.
 fn without_log(kind: Kind, response: &Response) -> Error {
-    let found = check().ok().and_then(|output| last_errors(&output));
-    let why = found.or_else(|| response.message.clone()).unwrap_or_else(|| "it does not say why".into());
-    Error::unsupported(format!("criu {}: {why}", kind.name()))
+    // It only adorns an error that is reported anyway.
+    let found = check().unwrap_or_default();
+    let error = |why: &str| Error::unsupported(format!("criu {}: {why}", kind.name()));
+    if let Some(why) = missing_right(&found) {
+        return error(why).remedy("CRIU lacks rights: call berth as root of the host, with all capabilities");
+    }
+    let why = last_errors(&found).or_else(|| response.message.clone());
+    error(why.as_deref().unwrap_or("it does not say why"))
         .remedy("this CRIU does not work on this kernel: `criu check` says more; a newer CRIU may help")
 }
 

@@ -14,7 +14,7 @@ tests! {
     foreign_cgroup_without_a_pid_namespace, foreign_cgroup_with_a_pid_namespace, foreign_cgroup_of_a_create_that_fails_earlier,
     neighbour_sees_nothing_of_init, new_user_namespace_with_a_joined_network, last_words_before_the_id_maps,
     reader_of_the_relay_goes_away, terminal_is_closed_and_opened_again, id_given_to_another_while_stopped,
-    delete_while_a_hook_hangs, list_beside_what_cannot_be_read, kill_all_without_a_cgroup, frozen_by_hand_before_the_start,
+    delete_while_a_hook_hangs, list_beside_what_cannot_be_read, a_directory_with_the_record_of_another, kill_all_without_a_cgroup, frozen_by_hand_before_the_start,
     more_descriptors_than_there_can_be,
 }
 
@@ -307,6 +307,25 @@ fn list_beside_what_cannot_be_read() {
     host::kill_process(pid);
     let stay = host::remove_cgroups(host::cgroups_with(&broken.bundle.cgroup_path()));
     assert_eq!(stay, Vec::<PathBuf>::new());
+    assert_eq!(good.status(), "running");
+}
+
+/// The directory's name is what commands take, and nothing of the other container is touched by that name.
+fn a_directory_with_the_record_of_another() {
+    let mut good = sleeper().container();
+    good.up();
+    let copy = root().join("copy");
+    fs::create_dir(&copy).expect("copy");
+    fs::copy(root().join(&good.id).join("state.json"), copy.join("state.json")).expect("copy of state.json");
+    let done = berth(&["list", "--quiet"]).done().ok();
+    assert_eq!(done.stdout().lines().collect::<Vec<_>>(), [&good.id]);
+    let words = "it is that of container";
+    assert!(done.stderr().contains(words) && done.stderr().contains(&good.id), "{}", done.describe());
+    for command in [["state", "copy"].as_slice(), &["kill", "copy", "KILL"], &["delete", "copy"]] {
+        berth(command).done().fails(words);
+    }
+    berth(&["delete", "--force", "copy"]).done().ok();
+    assert!(!copy.exists());
     assert_eq!(good.status(), "running");
 }
 

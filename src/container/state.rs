@@ -296,7 +296,7 @@ impl StateDir {
     /// Reads `state.json`; None when `create` has not got so far or died before.
     ///
     /// # Errors
-    /// The file cannot be read or is not ours.
+    /// The file cannot be read, is not ours, or is another container's.
     pub fn read(&self) -> Result<Option<Record>> {
         let file = match openat(&self.fd, STATE, reading(), Mode::empty()) {
             Ok(fd) => File::from(fd),
@@ -306,10 +306,16 @@ impl StateDir {
             }
         };
         let text = fs::read_regular(file).call(|| format!("read({}/{STATE})", self.path.display()))?;
-        serde_json::from_slice(&text).map(Some).map_err(|error| {
-            Error::new(Code::State, format!("{}/{STATE}: {error}", self.path.display()))
+        let damaged = |why: &dyn std::fmt::Display| {
+            Error::new(Code::State, format!("{}/{STATE}: {why}", self.path.display()))
                 .remedy(format!("`berth delete --force {}` removes what it can find", self.id))
-        })
+        };
+        let record: Record = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+        // A copy. What another container's record names must not be signalled or removed by this one's name.
+        match record.id == self.id {
+            true => Ok(Some(record)),
+            false => Err(damaged(&format_args!("it is that of container {:?}", record.id))),
+        }
     }
 
     /// Replaces `state.json` in one step. No fsync: the state lives on a tmpfs, and what a crash of

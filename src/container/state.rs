@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::Hook;
 use serde::{Deserialize, Serialize};
@@ -138,33 +138,14 @@ impl StateRoot {
         self.make()?;
         let path = self.path.join(id);
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                return Err(taken(id));
-            }
+            // Nobody else can hold it for longer than a glance: it has just been made.
+            Ok(()) => take(id, path, Duration::from_secs(5)),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Err(taken(id)),
             Err(error) => {
                 let error = Err(error).call(|| format!("mkdir({})", path.display()));
-                return error.map_err(elsewhere).map_err(|error| error.full(&self.path));
+                error.map_err(elsewhere).map_err(|error| error.full(&self.path))
             }
         }
-        let ours = open_directory(&path).map_err(|error| match error.errno() {
-            Some(Errno::ENOENT) => does_not_exist(id),
-            _ => error,
-        });
-        let locked = ours.and_then(|fd| {
-            let dir = StateDir { id: id.into(), path: path.clone(), fd };
-            // Nobody else can hold it for longer than a glance: it has just been made.
-            let lock = dir.lock(Duration::from_secs(5))?;
-            Ok((dir, lock))
-        });
-        locked.map_err(|error| match error.code() {
-            // A `delete --force` took ours for what a killed create has left, and the id went to another create.
-            Code::State | Code::NotFound => taken(id),
-            _ => match std::fs::remove_dir(&path) {
-                Ok(()) => error,
-                Err(also) => error.remedy(format!("{} is left: {also}", path.display())),
-            },
-        })
     }
 
     /// The directory of a container that is there.
@@ -225,6 +206,26 @@ impl StateRoot {
     }
 }
 
+/// Opens and locks a directory that we have just made, or what has its name by now: a `delete --force` may have taken
+/// ours for what a killed create has left, and the id have gone to another create.
+fn take(id: &str, path: PathBuf, patience: Duration) -> Result<(StateDir, Lock)> {
+    let locked = open_directory(&path).and_then(|fd| {
+        let dir = StateDir { id: id.into(), path: path.clone(), fd };
+        let lock = dir.lock(patience)?;
+        if dir.has_record()? { Err(taken(id)) } else { Ok((dir, lock)) }
+    });
+    locked.map_err(|error| match (error.code(), error.errno()) {
+        (Code::Exists, _) => error,
+        (Code::NotFound, _) | (_, Some(Errno::ENOENT)) => taken(id),
+        _ => match std::fs::remove_dir(&path) {
+            Ok(()) => error,
+            // Of ours nobody has written anything.
+            Err(also) if also.kind() == std::io::ErrorKind::DirectoryNotEmpty => taken(id),
+            Err(also) => error.remedy(format!("{} is left: {also}", path.display())),
+        },
+    })
+}
+
 /// A user whose session has no directory of its own (`su`, cron) is sent to the system's.
 fn elsewhere(error: Error) -> Error {
     match error.errno() {
@@ -265,6 +266,8 @@ impl StateDir {
             _ => error,
         })?;
         while !try_flock(&fd)? {
+            // Another container's lock is nothing to wait for.
+            self.check_named(fd.as_fd())?;
             if Instant::now() >= until {
                 return Err(Error::new(Code::State, format!("container {} is busy", self.id))
                     .remedy("another berth command on it has not finished"));
@@ -272,13 +275,24 @@ impl StateDir {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
-        // The name may have been given to another container since we opened ours.
+        self.check_named(fd.as_fd())?;
+        Ok(Lock(fd))
+    }
+
+    /// Refuses what has our name if that is another container's by now.
+    fn check_named(&self, named: BorrowedFd<'_>) -> Result<()> {
+        if self.is_same(named)? { Ok(()) } else { Err(does_not_exist(&self.id)) }
+    }
+
+    /// Whether this is our directory, and it is still there. The name may have been given to another container since
+    /// we opened ours.
+    fn is_same(&self, named: BorrowedFd<'_>) -> Result<bool> {
         let identity = |fd: BorrowedFd<'_>| -> Result<(u64, u64, u64)> {
             let stat = fstat(fd).call(|| format!("fstat({})", self.path.display()))?;
             Ok((stat.st_dev, stat.st_ino, stat.st_nlink))
         };
-        let (ours, locked) = (identity(self.fd.as_fd())?, identity(fd.as_fd())?);
-        if ours == locked && locked.2 > 0 { Ok(Lock(fd)) } else { Err(does_not_exist(&self.id)) }
+        let (ours, named) = (identity(self.fd.as_fd())?, identity(named)?);
+        Ok(ours == named && named.2 > 0)
     }
 
     /// Whether some command holds the lock now.
@@ -291,6 +305,14 @@ impl StateDir {
             _ => error,
         })?;
         Ok(!try_flock(&fd)?)
+    }
+
+    fn has_record(&self) -> Result<bool> {
+        match fstatat(&self.fd, STATE, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Error::syscall(format!("fstatat({}/{STATE})", self.path.display()), errno)),
+        }
     }
 
     /// Reads `state.json`; None when `create` has not got so far or died before.
@@ -361,6 +383,10 @@ impl StateDir {
         }
         match std::fs::remove_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                // A create that lost patience with us may have removed ours, and another have taken its name.
+                if !self.is_same(open_directory(&self.path)?.as_fd())? {
+                    return Ok(());
+                }
                 std::fs::remove_dir_all(&self.path).call(|| format!("remove({})", self.path.display()))
             }
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -439,7 +465,59 @@ fn check_id(id: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_id;
+    use super::*;
+
+    /// A directory of its own for temporary files, with that of a container in it.
+    fn root_with(name: &str) -> (PathBuf, PathBuf) {
+        let root = std::env::temp_dir().join(format!("berth-state-{name}-{}", std::process::id()));
+        let path = root.join("x");
+        std::fs::create_dir_all(&path).unwrap();
+        (root, path)
+    }
+
+    #[test]
+    fn a_fresh_directory_that_somebody_locks_is_no_container_and_is_not_left() {
+        let (root, path) = root_with("busy");
+        let other = open_directory(&path).unwrap();
+        assert!(try_flock(&other).unwrap());
+        let error = take("x", path.clone(), Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.to_string(), "container x is busy; another berth command on it has not finished");
+        assert!(!path.exists());
+        std::fs::remove_dir(root).unwrap();
+    }
+
+    #[test]
+    fn what_another_create_has_made_under_our_name_is_left_alone() {
+        let (root, path) = root_with("taken");
+        std::fs::write(path.join(STATE), "its own").unwrap();
+        let refused = || {
+            let error = take("x", path.clone(), Duration::from_millis(20)).unwrap_err();
+            assert_eq!(error.to_string(), "container with given ID already exists: x");
+            assert_eq!(std::fs::read(path.join(STATE)).unwrap(), b"its own");
+        };
+        let other = open_directory(&path).unwrap();
+        assert!(try_flock(&other).unwrap());
+        refused();
+        // It has finished.
+        drop(other);
+        refused();
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_has_taken_our_name_is_not_waited_for() {
+        let (root, path) = root_with("replaced");
+        let ours = StateDir { id: "x".into(), path: path.clone(), fd: open_directory(&path).unwrap() };
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let other = open_directory(&path).unwrap();
+        assert!(try_flock(&other).unwrap());
+        let before = Instant::now();
+        let error = ours.lock(Duration::from_secs(60)).unwrap_err();
+        assert_eq!(error.code(), Code::NotFound, "{error}");
+        assert!(before.elapsed() < Duration::from_secs(30));
+        std::fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn ids() {

@@ -4,11 +4,12 @@ use crate::harness::host::{hierarchy_of, is_v2};
 use crate::harness::program::{Bounded, await_condition, patience};
 use crate::harness::*;
 use crate::{require, tests};
+use std::fs;
 use std::time::{Duration, Instant};
 
 tests! {
     paused_processes_do_nothing, states_that_cannot_be_paused, a_created_container_can_be_paused, paused_containers_die,
-    signals_wait_until_resume,
+    what_a_container_has_frozen_dies, signals_wait_until_resume,
 }
 
 fn needs_a_freezer() {
@@ -80,6 +81,43 @@ fn paused_containers_die() {
         let before = Instant::now();
         forced.verb("delete", &["--force"], &[]).done().ok();
         assert!(before.elapsed() < patience() / 2, "delete waited");
+    }
+}
+
+/// A container that may write to its cgroups freezes one below its own: on cgroup v1 nothing in it would die.
+fn what_a_container_has_frozen_dies() {
+    needs_a_freezer();
+    let (mountpoint, file, frozen) = match is_v2() {
+        true => (host::hierarchies()[0].mountpoint.clone(), "cgroup.freeze", "1"),
+        false => (hierarchy_of("freezer").expect("a freezer"), "freezer.state", "FROZEN"),
+    };
+    for own_pid_namespace in [true, false] {
+        for ending in ["kill", "delete"] {
+            let mut bundle = Bundle::new().steps(&["background:sleep:1000", "echo:begun", "sleep:1000"]);
+            if !own_pid_namespace {
+                bundle = bundle.without_namespace("pid");
+            }
+            let mut container = bundle.container();
+            container.up();
+            container.await_output("begun");
+            let own = mountpoint.join(container.bundle.cgroup_path().trim_start_matches('/'));
+            let pids = fs::read_to_string(own.join("cgroup.procs")).expect("cgroup.procs");
+            let background = pids.lines().find(|pid| **pid != container.pid().to_string());
+            let nested = own.join("frozen");
+            fs::create_dir(&nested).expect("a nested cgroup");
+            fs::write(nested.join("cgroup.procs"), background.expect("its child")).expect("cgroup.procs");
+            fs::write(nested.join(file), frozen).expect(file);
+            assert_eq!(container.status(), "running");
+            let before = Instant::now();
+            if ending == "kill" {
+                container.kill("KILL");
+                container.await_status("stopped");
+                container.verb("delete", &[], &[]).done().ok();
+            } else {
+                container.verb("delete", &["--force"], &[]).done().ok();
+            }
+            assert!(before.elapsed() < patience() / 2, "{ending} waited");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::record::{Directory, NO_CGROUP, Record, Version};
+use super::record::{Directory, NO_CGROUP, Record, Version, open_directory, tree};
 use super::wait::await_event;
 use super::write::{read_at, write_at};
 use crate::error::{Code, Context, Error, Result};
@@ -41,6 +41,56 @@ impl Record {
     /// Lets all processes go on.
     pub fn thaw(&self) -> Result<()> {
         self.set_frozen(false).context("thaw the container")
+    }
+
+    /// Whether SIGKILL alone does not end all that is in it. On cgroup v1 a frozen process dies only once it is thawed,
+    /// and a container that may write to its cgroups can freeze those below its own.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn holds_frozen(&self) -> Result<bool> {
+        if self.version == Version::V2 {
+            return self.is_frozen();
+        }
+        for path in self.freezers()? {
+            let Some(fd) = open_directory(&path)? else { continue };
+            match read_at(fd.as_fd(), "freezer.state") {
+                Ok(state) if state.trim() == "THAWED" => {}
+                Ok(_) => return Ok(true),
+                Err(Errno::ENOENT | Errno::ENODEV) => {}
+                Err(errno) => {
+                    return Err(Error::syscall(format!("read({:?})", path.join("freezer.state")), errno));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Thaws all below the container's own cgroup on v1, where nothing in them would die. While that one is frozen
+    /// nothing of it runs yet.
+    pub(super) fn thaw_below(&self) -> Result<()> {
+        if self.version == Version::V2 {
+            return Ok(());
+        }
+        for path in self.freezers()?.iter().skip(1) {
+            let Some(fd) = open_directory(path)? else { continue };
+            match write_at(fd.as_fd(), "freezer.state", "THAWED") {
+                Ok(()) | Err((_, Errno::ENOENT | Errno::ENODEV)) => {}
+                Err((call, errno)) => {
+                    let call = format!("{call}({:?}, \"THAWED\")", path.join("freezer.state"));
+                    return Err(Error::syscall(call, errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The container's cgroup in the freezer's hierarchy, and then those nested in it.
+    fn freezers(&self) -> Result<Vec<PathBuf>> {
+        match self.freezer() {
+            Some((directory, _)) if directory.open()?.is_some() => tree(&directory.host_path()),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The directory whose freezer stops the container's processes; [`None`] without one.

@@ -71,6 +71,9 @@ impl Record {
             pids.iter().try_for_each(|pid| send(*pid, signal))?;
             Ok(pids.into_iter().collect())
         });
+        if signal == libc::SIGKILL {
+            self.thaw_below()?;
+        }
         // On v1 a frozen process dies only once it is thawed.
         if frozen && (!was_frozen || signal == libc::SIGKILL) {
             match self.thaw() {

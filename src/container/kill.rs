@@ -32,17 +32,10 @@ pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
     if all && now == Status::Stopped {
         return Ok(());
     }
-    // Without a pid namespace of its own the death of init leaves its children alive.
-    if signal == libc::SIGKILL && !record.own_pid_namespace {
-        self::all(&record)?;
-        return Ok(());
+    match signal {
+        libc::SIGKILL => self::all(&record),
+        _ => signal_init(&record, signal),
     }
-    signal_init(&record, signal)?;
-    // A frozen process on cgroup v1 does not even die; on v2 SIGKILL ends it.
-    if signal == libc::SIGKILL && now == Status::Paused {
-        record.cgroup.thaw()?;
-    }
-    Ok(())
 }
 
 /// Kills everything of the container: its init, and what may live on in its cgroup.
@@ -56,8 +49,8 @@ pub(super) fn all(record: &Record) -> Result<()> {
     if !record.cgroup_made {
         return Ok(());
     }
-    // With the init of a pid namespace all its processes end.
-    if record.own_pid_namespace && record.init.is_some() && (gone || !record.cgroup.is_frozen()?) {
+    // With the init of a pid namespace all its processes end, and it waits for those that cannot.
+    if record.own_pid_namespace && record.init.is_some() && (gone || !record.cgroup.holds_frozen()?) {
         return Ok(());
     }
     record.cgroup.kill(libc::SIGKILL)

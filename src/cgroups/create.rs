@@ -483,6 +483,12 @@ fn load_filter(rules: &Rules, attach: impl FnOnce(BorrowedFd<'_>) -> Result<()>)
     }
 }
 
+/// That a process cannot be put into a cgroup that is not there, in runc's words.
+pub(super) fn gone(path: &Path) -> Error {
+    let what = format!("adding pid to {}/cgroup.procs: no such file or directory", path.display());
+    Error::new(Code::State, what)
+}
+
 impl Record {
     /// Opens the container's cgroup for one more process (exec).
     ///
@@ -498,12 +504,7 @@ impl Record {
         };
         for directory in &self.directories {
             let path = directory.host_path();
-            let fd = directory.open()?.ok_or_else(|| {
-                // runc's words.
-                let what =
-                    format!("adding pid to {}/cgroup.procs: no such file or directory", path.display());
-                Error::new(Code::State, what)
-            })?;
+            let fd = directory.open()?.ok_or_else(|| gone(&path))?;
             if directory.is_unified() {
                 cgroup.unified = Some(fd);
             } else {

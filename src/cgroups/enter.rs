@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::Cgroup;
+use super::create::{Cgroup, gone};
 use super::record::{Directory, Record};
 use crate::error::{Call, Code, Error, Result};
 
@@ -70,7 +70,11 @@ impl Record {
                     let names = directory.names.join(",");
                     return Err(Error::invalid(format!("--cgroup: {names} is named more than once")));
                 }
-                directory.path.push(&one.path);
+                // Before its path is another's.
+                if directory.is_replaced()? {
+                    return Err(gone(&directory.host_path()));
+                }
+                *directory = directory.moved_to(directory.path.join(&one.path));
             }
         }
         let mut controllers = below.iter().flat_map(|one| &one.controllers);
@@ -101,10 +105,11 @@ impl Record {
         let now = text.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new);
         // Outside of our cgroup namespace it is shown with `..`, and out of reach.
         let reachable = |path: &&Path| path.components().all(|part| matches!(part, Component::Normal(_)));
-        match now.filter(reachable) {
-            Some(now) if now != directory.path => directory.path = now.to_owned(),
-            _ => return Ok(None),
+        let Some(now) = now.filter(reachable) else { return Ok(None) };
+        if now == directory.path && !directory.is_replaced()? {
+            return Ok(None);
         }
+        *directory = directory.moved_to(now.to_owned());
         moved.open().map(Some)
     }
 }

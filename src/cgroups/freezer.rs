@@ -87,15 +87,18 @@ impl Record {
 
     /// The container's cgroup in the freezer's hierarchy, and then those nested in it.
     fn freezers(&self) -> Result<Vec<PathBuf>> {
-        match self.freezer() {
-            Some((directory, _)) if directory.open()?.is_some() => tree(&directory.host_path()),
-            _ => Ok(Vec::new()),
-        }
+        self.freezer_path()?.map_or_else(|| Ok(Vec::new()), |path| tree(&path))
     }
 
     /// The directory whose freezer stops the container's processes; [`None`] without one.
-    pub fn freezer_path(&self) -> Option<PathBuf> {
-        self.freezer().map(|(directory, _)| directory.host_path())
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn freezer_path(&self) -> Result<Option<PathBuf>> {
+        match self.freezer() {
+            Some((directory, _)) => Ok(directory.open()?.map(|_| directory.host_path())),
+            None => Ok(None),
+        }
     }
 
     /// The directory and file that hold the state.

@@ -445,6 +445,50 @@ fn devices_can_be_updated() {
     }
 }
 
+/// Whoever has the path by now, nothing that is done to the container is done to it.
+#[test]
+fn a_directory_that_was_replaced_is_not_used() {
+    if !root() {
+        return;
+    }
+    let f = fixture("/berth-test-replaced/x", "{}");
+    create(&f.plan).unwrap();
+    let mut old = f.record.clone();
+    old.identify().unwrap();
+    for directory in old.directories() {
+        std::fs::remove_dir(directory.host_path()).unwrap();
+    }
+    let cgroup = create(&f.plan).unwrap();
+    let mut child = spawn(&cgroup, "exec sleep 1000");
+    while f.record.pids().unwrap().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(old.pids().unwrap(), [0; 0]);
+    for refused in [old.freeze(), old.open().map(drop), update(&old, &resources(r#"{"pids":{"limit":5}}"#))] {
+        refused.unwrap_err();
+    }
+    let below = Below::parse("below").unwrap();
+    for directory in f.record.directories() {
+        std::fs::create_dir(directory.host_path().join("below")).unwrap();
+    }
+    old.open_below(std::slice::from_ref(&below)).map(drop).unwrap_err();
+    f.record.open_below(&[below]).unwrap();
+    assert!(!old.is_frozen().unwrap() && !old.holds_frozen().unwrap());
+    old.kill(libc::SIGKILL).unwrap();
+    old.remove(Duration::ZERO).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it lives");
+    assert_eq!(f.record.pids().unwrap().len(), 1);
+    // Where the process is in fact it is the container's, whoever made that.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    if let Some(unified) = old.directories().iter().find(|directory| directory.names.is_empty()) {
+        let mut only = old.clone();
+        only.directories.retain(|directory| directory == unified);
+        assert!(only.open_beside(pid).unwrap().is_some());
+    }
+    f.record.kill(libc::SIGKILL).unwrap();
+    child.wait().unwrap();
+}
+
 /// Not an assertion but a figure: `cargo test --lib cgroups -- --ignored --nocapture time`.
 #[test]
 #[ignore = "prints figures"]

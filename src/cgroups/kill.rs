@@ -14,11 +14,10 @@ impl Record {
     /// there at the call escapes, nor do its children. SIGKILL also kills a frozen container; any
     /// other signal stays pending in one until it is thawed. Another's cgroup that has the path by now is left alone.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let own = self.own()?;
         if signal == libc::SIGKILL {
-            own.kill_all().context("kill all processes of the container")
+            self.kill_all().context("kill all processes of the container")
         } else {
-            own.signal_once(signal)
+            self.signal_once(signal)
                 .map(drop)
                 .with_context(|| format!("send signal {signal} to all processes"))
         }
@@ -71,10 +70,10 @@ impl Record {
             pids.iter().try_for_each(|pid| send(*pid, signal))?;
             Ok(pids.into_iter().collect())
         });
+        // On v1 a frozen process dies only once it is thawed.
         if signal == libc::SIGKILL {
             self.thaw_below()?;
         }
-        // On v1 a frozen process dies only once it is thawed.
         if frozen && (!was_frozen || signal == libc::SIGKILL) {
             match self.thaw() {
                 // Whoever waits for the container may have removed the cgroup when the last of it had ended.

@@ -78,9 +78,17 @@ impl Directory {
         }
     }
 
-    /// [`None`] when it is not there (any more).
+    /// [`None`] when it is not there (any more), also when another has its path.
     pub(super) fn open(&self) -> Result<Option<OwnedFd>> {
-        open_directory(&self.host_path())
+        let Some(fd) = open_directory(&self.host_path())? else { return Ok(None) };
+        let Some(own) = self.inode else { return Ok(Some(fd)) };
+        let found = nix::sys::stat::fstat(&fd).call(|| format!("fstat({:?})", self.host_path()))?;
+        Ok((found.st_ino == own).then_some(fd))
+    }
+
+    /// The same hierarchy's cgroup at another path, of which nobody has noted which one it is.
+    pub(super) fn moved_to(&self, path: PathBuf) -> Self {
+        Self { path, inode: None, ..self.clone() }
     }
 }
 
@@ -136,28 +144,15 @@ impl Record {
         })
     }
 
-    /// What is still the container's of it.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn own(&self) -> Result<Self> {
-        let mut own = self.clone();
-        own.directories.clear();
-        for directory in &self.directories {
-            if !directory.is_replaced()? {
-                own.directories.push(directory.clone());
-            }
-        }
-        Ok(own)
-    }
-
     /// The pids of all processes in the container's cgroup and those nested in it, ascending; none if
     /// it is not there. Processes outside of the caller's pid namespace (shown as 0) are left out.
     pub fn pids(&self) -> Result<Vec<i32>> {
         // On v1 a nested container engine may have moved a process in some hierarchies only.
         let mut pids = BTreeSet::new();
         for directory in &self.directories {
-            collect_pids(&directory.host_path(), &mut pids)?;
+            if directory.open()?.is_some() {
+                collect_pids(&directory.host_path(), &mut pids)?;
+            }
         }
         Ok(pids.into_iter().collect())
     }

@@ -30,7 +30,7 @@ impl Record {
         // The unified hierarchy can be waited for, and when it is empty the others are, too.
         let (unified, others): (Vec<_>, Vec<_>) = self.directories.iter().partition(|d| d.is_unified());
         // A unit goes by its name alone, and stopping it kills.
-        let of_another = self.unit.is_some() && self.own()?.directories.len() < self.directories.len();
+        let of_another = self.unit.is_some() && self.is_anothers()?;
         let mut result = if of_another { Ok(()) } else { self.stop_unit(deadline) };
         for directory in unified.into_iter().chain(others) {
             let removed = remove_directory(directory, deadline)
@@ -41,13 +41,25 @@ impl Record {
     }
 }
 
+    /// Whether another's cgroup has the path of one of its directories.
+    fn is_anothers(&self) -> Result<bool> {
+        for directory in &self.directories {
+            if directory.is_replaced()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
 fn remove_directory(directory: &Directory, deadline: Instant) -> Result<()> {
     let path = directory.host_path();
     let mut pause = Duration::from_micros(50);
     loop {
         let blocked = match rmdir(&path) {
+        if directory.is_replaced()? {
+            return Ok(());
+        }
             Ok(()) | Err(Errno::ENOENT) => return remove_parents(directory),
-            Err(Errno::EBUSY) if directory.is_replaced()? => return Ok(()),
             Err(Errno::EBUSY) => remove_tree(&path)?,
             Err(errno) => return Err(Error::syscall(format!("rmdir({path:?})"), errno)),
         };

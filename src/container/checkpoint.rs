@@ -149,7 +149,7 @@ impl Seen {
             pid,
             externals: rootfs.external_mounts(&container, &read("/proc/self/mountinfo".into())?)?,
             namespaces,
-            freezer: record.cgroup.freezer_path(),
+            freezer: record.cgroup.freezer_path()?,
             descriptors: Descriptors::of(pid, &record.cgroup.pids()?, &container)?,
         })
     }

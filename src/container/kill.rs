@@ -20,7 +20,7 @@ pub fn kill(host: &Host, id: &str, signal: i32, all: bool) -> Result<()> {
     let now = status::of(&dir, &record)?;
     // What outlived its init without a pid namespace is the container's all the same.
     let outlived = now == Status::Stopped && signal == libc::SIGKILL && !record.own_pid_namespace;
-    if outlived && record.cgroup_made && !record.cgroup.own()?.pids()?.is_empty() {
+    if outlived && record.cgroup_made && !record.cgroup.pids()?.is_empty() {
         return record.cgroup.kill(signal);
     }
     if now == Status::Stopped && !all {

@@ -16,7 +16,7 @@ pub fn processes(host: &Host, id: &str) -> Result<Vec<i32>> {
     let dir = host.root.open(id)?;
     let record = status::record(&dir)?;
     if record.cgroup.is_some() {
-        return record.cgroup.own()?.pids();
+        return record.cgroup.pids();
     }
     // In the caller's own cgroup, only the first process is known to be the container's.
     match record.init {

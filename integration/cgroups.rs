@@ -14,7 +14,7 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, missing_controller_leaves_no_parents, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, kill_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
-    a_cgroup_in_use_is_left_alone, a_path_that_is_anothers_by_now, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
+    a_cgroup_in_use_is_left_alone, a_path_that_is_anothers_by_now, parents_of_a_create_that_was_killed, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
     a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
@@ -356,6 +356,27 @@ fn a_path_that_is_anothers_by_now() {
     first.verb("delete", &["--force"], &[]).done().ok();
     assert_eq!(second.status(), "running");
     second.finish();
+}
+
+/// Parents that are made for a container are marked, for the last one in them to remove. Whatever kills a create around
+/// that, all of them go.
+fn parents_of_a_create_that_was_killed() {
+    for call in ["mkdirat", "fsetxattr"] {
+        for at in 1..=7 {
+            let bundle = sleeper();
+            let top = format!("{}-{call}-{at}", bundle.cgroup_path());
+            let container = bundle.set("/linux/cgroupsPath", format!("{top}/middle/leaf")).container();
+            let command = container.command("create", &[]);
+            let mut strace = Command::new("strace");
+            strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"]);
+            strace.arg(format!("inject={call}:signal=KILL:when={at}"));
+            strace.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+            let done = strace.done();
+            assert!(!done.status.success() || at > 1, "it was killed; {}", done.describe());
+            container.verb("delete", &["--force"], &[]).done().ok();
+            assert_eq!(host::cgroups_with(&top), Vec::<PathBuf>::new(), "killed at {call} {at}");
+        }
+    }
 }
 
 /// In a container of its own berth sees its cgroup as the root, and makes all below it.

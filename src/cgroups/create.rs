@@ -1,12 +1,13 @@
 //! Makes what was planned: directories, limits, device filter.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::controllers;
@@ -27,6 +28,17 @@ use crate::sys::{bpf, xattr};
 pub(super) const MARK_V1: &CStr = c"trusted.berth.parent";
 /// cgroup2 takes user attributes (Linux 5.7), which an unprivileged owner may set too.
 pub(super) const MARK_V2: &CStr = c"user.berth.parent";
+
+/// Its name with the parent's behind it is a mark on the cgroup above, for as long as the parent may be there and
+/// not yet be marked. What a create that was killed has made is known by it ([`Record::finish_parents`]).
+///
+/// None for a name that is too long for an attribute: of such a parent nothing is noted.
+pub(super) fn intent(mark: &CStr, parent: &Path) -> Option<CString> {
+    /// XATTR_NAME_MAX of linux/limits.h.
+    const LONGEST: usize = 255;
+    let name = [mark.to_bytes(), parent.file_name()?.as_bytes()].join(&b'.');
+    CString::new(name).ok().filter(|name| name.count_bytes() <= LONGEST)
+}
 
 /// A `tasks` file of a v1 hierarchy, open for writing: a single-threaded process that writes "0" into
 /// it joins the cgroup. The kernel checks the rights of the opener, so that a container's init may
@@ -326,22 +338,53 @@ fn make_parents(root: BorrowedFd<'_>, directory: &Directory) -> Result<()> {
     let mut parents: Vec<&Path> = parent.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
     parents.reverse();
     for parent in parents {
-        if make_directory(root, parent)? {
-            let fd = open_below(root, parent)?;
-            match xattr::set(fd.as_fd(), mark, b"") {
-                // An unmarked parent stays when it is empty, as with runc.
-                Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM) => {}
-                Err(errno) => {
-                    let call = format!("setxattr({parent:?}, {mark:?})");
-                    // Without its mark nobody would remove it.
-                    unlinkat(root, parent, UnlinkatFlags::RemoveDir)
-                        .map_err(|errno| Error::syscall(format!("rmdir({parent:?})"), errno))?;
-                    return Err(Error::syscall(call, errno));
-                }
-            }
+        if !is_there(root, parent)? {
+            make_parent(root, parent, mark)?;
         }
     }
     Ok(())
+}
+
+fn is_there(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+    match fstatat(root, path, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(Error::syscall(format!("fstatat(cgroup, {path:?})"), errno)),
+    }
+}
+
+fn make_parent(root: BorrowedFd<'_>, path: &Path, mark: &CStr) -> Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = open_below(root, above)?;
+    let Some(intent) = intent(mark, path) else { return make_marked(root, path, mark) };
+    // Before the directory: killed between making and marking it, we would leave one that nobody removes.
+    match xattr::set(above.as_fd(), &intent, b"") {
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES | Errno::ENOSPC) => {}
+        Err(errno) => return Err(Error::syscall(format!("setxattr({intent:?})"), errno)),
+    }
+    let made = make_marked(root, path, mark);
+    match xattr::remove(above.as_fd(), &intent) {
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => made,
+        Err(errno) => made.and(Err(Error::syscall(format!("removexattr({intent:?})"), errno))),
+    }
+}
+
+fn make_marked(root: BorrowedFd<'_>, path: &Path, mark: &CStr) -> Result<()> {
+    if !make_directory(root, path)? {
+        return Ok(());
+    }
+    let fd = open_below(root, path)?;
+    match xattr::set(fd.as_fd(), mark, b"") {
+        // An unmarked parent stays when it is empty, as with runc.
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM) => Ok(()),
+        Err(errno) => {
+            let call = format!("setxattr({path:?}, {mark:?})");
+            // Without its mark nobody would remove it.
+            unlinkat(root, path, UnlinkatFlags::RemoveDir)
+                .map_err(|errno| Error::syscall(format!("rmdir({path:?})"), errno))?;
+            Err(Error::syscall(call, errno))
+        }
+    }
 }
 
 /// Gives a v1 cpuset the cpus or memory nodes of its parents where it has none, and the parents

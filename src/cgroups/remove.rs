@@ -1,6 +1,7 @@
 //! Removes a container's cgroup: also twice, also with cgroups nested in it, within a bounded time.
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,10 +10,10 @@ use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::create::{MARK_V1, MARK_V2};
-use super::record::{Directory, Record, collect_pids, tree};
+use super::create;
+use super::record::{Directory, Record, collect_pids, open_directory, tree};
 use super::wait::await_event;
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Call, Code, Context, Error, Result};
 use crate::sys::xattr;
 
 impl Record {
@@ -39,7 +40,15 @@ impl Record {
         }
         result
     }
-}
+
+    /// Marks the parents that a create which was killed had made and not yet marked, so that they are removed with the
+    /// rest. For a record whose cgroup was only planned.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn finish_parents(&self) -> Result<()> {
+        self.directories.iter().try_for_each(finish_parents)
+    }
 
     /// Whether another's cgroup has the path of one of its directories.
     fn is_anothers(&self) -> Result<bool> {
@@ -50,15 +59,16 @@ impl Record {
         }
         Ok(false)
     }
+}
 
 fn remove_directory(directory: &Directory, deadline: Instant) -> Result<()> {
     let path = directory.host_path();
     let mut pause = Duration::from_micros(50);
     loop {
-        let blocked = match rmdir(&path) {
         if directory.is_replaced()? {
             return Ok(());
         }
+        let blocked = match rmdir(&path) {
             Ok(()) | Err(Errno::ENOENT) => return remove_parents(directory),
             Err(Errno::EBUSY) => remove_tree(&path)?,
             Err(errno) => return Err(Error::syscall(format!("rmdir({path:?})"), errno)),
@@ -96,10 +106,40 @@ fn remove_tree(path: &Path) -> Result<bool> {
     Ok(blocked)
 }
 
+fn finish_parents(directory: &Directory) -> Result<()> {
+    let mark = mark_of(directory);
+    for parent in parents(directory) {
+        let above = directory.mountpoint.join(parent.parent().unwrap_or(Path::new("")));
+        let Some(intent) = create::intent(mark, parent) else { continue };
+        match xattr::exists(&above, &intent) {
+            Ok(true) => {}
+            Ok(false) | Err(Errno::ENOENT) => continue,
+            Err(errno) => return Err(Error::syscall(format!("getxattr({above:?}, {intent:?})"), errno)),
+        }
+        let path = directory.mountpoint.join(parent);
+        if let Some(made) = open_directory(&path)? {
+            xattr::set(made.as_fd(), mark, b"").call(|| format!("setxattr({path:?}, {mark:?})"))?;
+        }
+        if let Some(above) = open_directory(&above)? {
+            xattr::remove(above.as_fd(), &intent).call(|| format!("removexattr({intent:?})"))?;
+        }
+    }
+    Ok(())
+}
+
+fn mark_of(directory: &Directory) -> &'static CStr {
+    if directory.is_unified() { create::MARK_V2 } else { create::MARK_V1 }
+}
+
+/// Of the container's cgroup, the innermost first, without the hierarchy's root.
+fn parents(directory: &Directory) -> impl Iterator<Item = &Path> {
+    directory.path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty())
+}
+
 /// Removes the parents that carry our mark, as far as they are empty.
 pub(super) fn remove_parents(directory: &Directory) -> Result<()> {
-    let mark = if directory.is_unified() { MARK_V2 } else { MARK_V1 };
-    for parent in directory.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+    let mark = mark_of(directory);
+    for parent in parents(directory) {
         let path = directory.mountpoint.join(parent);
         match xattr::exists(&path, mark) {
             Ok(true) => {}

@@ -11,7 +11,7 @@ use super::status::{self, Status};
 use super::{Host, kill, plan};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::sys::spawn;
-use crate::{hooks, log, resctrl};
+use crate::{cgroups, hooks, log, resctrl};
 
 /// How long the processes and the cgroup of a container may take to go away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
     wait_for_end(record)?;
     if record.cgroup_made {
         record.cgroup.remove(PATIENCE)?;
-    } else if let Err(error) = record.cgroup.remove(Duration::from_secs(1)) {
+    } else if let Err(error) = remove_planned(&record.cgroup) {
         // A create died between planning its cgroup and saying that it is made. Empty directories of that
         // name are gone now; what is in use is not the container's.
         log::warning(&format!("the cgroup of container {} is left: {error}", record.id));
@@ -79,6 +79,12 @@ pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
     record.host_mount.map_or(Ok(()), |mount| mount.remove(&record.rootfs)).context("unmount the rootfs")?;
     dir.remove()?;
     run_poststop(record)
+}
+
+/// What is there of a cgroup that a create had planned when it died.
+fn remove_planned(cgroup: &cgroups::Record) -> Result<()> {
+    let finished = cgroup.finish_parents();
+    cgroup.remove(Duration::from_secs(1)).and(finished)
 }
 
 fn wait_for_end(record: &Record) -> Result<()> {

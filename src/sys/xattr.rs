@@ -17,6 +17,16 @@ pub fn set(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Result<()> {
     cvt(ret.into()).map(drop)
 }
 
+/// Takes `name` off an open file or directory (not an O_PATH one); that it has none is no error.
+pub fn remove(file: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+    // SAFETY: the name is NUL-terminated and outlives the call.
+    let ret = unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) };
+    match cvt(ret.into()) {
+        Err(Errno::ENODATA) => Ok(()),
+        removed => removed.map(drop),
+    }
+}
+
 /// Whether `path` (a symlink itself, not its target) carries the attribute. False also where the
 /// file system has no such attributes or the caller may not see them.
 ///

@@ -14,7 +14,7 @@ tests! {
     pids_limit_is_enforced, pids_limit_of_zero, unlimited_pids, bad_value_leaves_nothing, missing_controller_leaves_no_parents, unified_on_v2, unified_of_a_missing_controller,
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, kill_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
-    a_cgroup_in_use_is_left_alone, a_path_that_is_anothers_by_now, parents_of_a_create_that_was_killed, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
+    a_cgroup_in_use_is_left_alone, a_path_that_is_anothers_by_now, a_path_that_is_anothers_while_it_runs, parents_of_a_create_that_was_killed, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
     a_limit_below_the_use_is_refused_with_the_numbers,
 }
 
@@ -356,6 +356,37 @@ fn a_path_that_is_anothers_by_now() {
     first.verb("delete", &["--force"], &[]).done().ok();
     assert_eq!(second.status(), "running");
     second.finish();
+}
+
+/// The same to a container that runs: whoever is in its place is not frozen, limited or killed for it.
+fn a_path_that_is_anothers_while_it_runs() {
+    let mut first = sleeper().container();
+    first.up();
+    let path = first.bundle.cgroup_path();
+    let mut aside = Vec::new();
+    for directory in host::cgroups_with(&path) {
+        // On v2 the parent may take no process; on v1 nobody but it has processors.
+        let elsewhere = if is_v2() {
+            let elsewhere = directory.with_extension("aside");
+            fs::create_dir(&elsewhere).expect("another cgroup");
+            aside.push(elsewhere.clone());
+            elsewhere
+        } else {
+            directory.parent().expect("a parent").to_owned()
+        };
+        fs::write(elsewhere.join("cgroup.procs"), first.pid().to_string()).expect("move its process");
+        fs::remove_dir(directory).expect("remove its cgroup");
+    }
+    let mut second = sleeper().set("/linux/cgroupsPath", path).container();
+    second.up();
+    first.verb("pause", &[], &[]).done().fails("gone");
+    first.verb("update", &["--pids-limit", "7"], &[]).done().fails("");
+    assert_eq!(first.verb("ps", &["--format", "json"], &[]).done().ok().stdout().trim(), "[]");
+    assert_eq!((first.status(), second.status()), ("running".into(), "running".into()));
+    first.finish();
+    assert_eq!(second.status(), "running");
+    second.finish();
+    assert_eq!(host::remove_cgroups(aside), Vec::<PathBuf>::new());
 }
 
 /// Parents that are made for a container are marked, for the last one in them to remove. Whatever kills a create around

@@ -12,7 +12,7 @@ use std::process::Command;
 
 tests! {
     affinity_beyond_1024_processors, a_process_file_says_itself_whether_it_has_a_terminal,
-    a_kernel_that_joins_by_files_only, users_exec_in_a_created_container,
+    a_kernel_that_joins_by_files_only, users_exec_in_a_created_container, a_caller_who_ignores_its_children,
 }
 
 /// The C library's cpu_set_t ends there.
@@ -30,6 +30,19 @@ fn affinity_beyond_1024_processors() {
     assert!(status.contains("Cpus_allowed_list:\\t0\\n"), "{status}");
     refused(&run("1500"), "process.execCPUAffinity");
     refused(&run("70000"), "a number that no machine has");
+}
+
+/// An ignored SIGCHLD is inherited, and then the kernel reaps what nobody has waited for.
+fn a_caller_who_ignores_its_children() {
+    let ignoring = |command: &Command| {
+        let mut caller = Command::new("env");
+        caller.arg("--ignore-signal=CHLD").arg(command.get_program()).args(command.get_args());
+        caller.done()
+    };
+    let container = Bundle::new().steps(&["exit:3"]).container();
+    assert_eq!(ignoring(&container.command("run", &[])).code(), 3);
+    let container = up(sleeper().user_namespace(100_000, 65_536));
+    assert_eq!(ignoring(&exec(&container, &[], &["exit:4"])).code(), 4);
 }
 
 fn a_process_file_says_itself_whether_it_has_a_terminal() {

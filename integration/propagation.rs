@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 tests! {
     private_by_default, mounts_of_the_host_reach_a_slave, mounts_of_the_host_do_not_reach_a_private_root, shared_root_reaches_the_host,
     slave_bind_of_a_shared_source, hosts_propagation_is_unchanged, unchanged_without_a_mount_namespace,
-    mounts_without_a_mount_namespace_end_with_the_container, delete_leaves_what_others_mount_on_the_rootfs,
+    mounts_without_a_mount_namespace_end_with_the_container, delete_leaves_what_others_mount_on_the_rootfs, delete_finds_the_mount_of_the_rootfs,
     unknown_propagation_is_refused,
     shared_host_sees_no_mounts, host_mounts_stay_below_a_shared_rootfs,
 }
@@ -161,6 +161,9 @@ fn mounts_without_a_mount_namespace_end_with_the_container() {
     assert_eq!(joined.probe("create:/sealed/x:x"), "EROFS");
     assert!(rootfs.join("scratch/file").exists(), "it is in the host's mount namespace");
     assert!(!source.join("later/file").exists(), "the tmpfs in the volume is the host's too");
+    let inner = |mount: &host::Mount| mount.destination.starts_with(rootfs.join("scratch"));
+    let line = host::mounts().into_iter().find(inner).expect("the scratch mount").line;
+    assert!(!line.contains("shared:"), "it is seen in other mount namespaces: {line}");
     container.finish();
     assert_eq!(table(), before);
 }
@@ -183,6 +186,37 @@ fn delete_leaves_what_others_mount_on_the_rootfs() {
     container.finish();
     assert_eq!(table(), others);
     host::detach_mounts_below(&rootfs);
+}
+
+fn delete_finds_the_mount_of_the_rootfs() {
+    shared_host();
+    let bundle = || {
+        let bundle = Bundle::new().without_namespace("mount");
+        bundle.mount("/scratch", "tmpfs", "tmpfs", &[]).steps(&["sleep:1000"])
+    };
+    // Under another name.
+    let before = table();
+    let mut container = bundle().container();
+    container.up();
+    let (old, new) = (container.bundle.path.clone(), directory().join("renamed"));
+    fs::rename(&old, &new).expect("rename");
+    container.verb("delete", &["--force"], &[]).done().ok();
+    assert_eq!(table(), before);
+    fs::rename(&new, &old).expect("rename");
+
+    // Below what somebody has mounted on it: that is told.
+    let mut container = bundle().container();
+    let rootfs = container.bundle.rootfs();
+    container.up();
+    tmpfs(&rootfs);
+    let done = container.verb("delete", &["--force"], &[]).done().ok();
+    assert!(done.stderr().contains("something else is mounted on"), "{}", done.describe());
+    host::detach_mounts_below(&rootfs);
+    assert_eq!(table(), before);
+
+    // What would cover the host's root is not mounted.
+    let bundle = bundle().set("/root/path", "/");
+    bundle.refused("root.path: / without a mount namespace");
 }
 
 fn unknown_propagation_is_refused() {

@@ -5,6 +5,7 @@
 //! how runc and crun tell the two apart.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use crate::error::{Code, Error, Result};
 
@@ -45,7 +46,9 @@ impl UidMap {
     fn own() -> Result<Self> {
         match std::fs::read_to_string("/proc/self/uid_map") {
             Ok(map) => Ok(Self(Some(map))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self(None)),
+            Err(error) if error.kind() == ErrorKind::NotFound && Path::new("/proc/self").exists() => {
+                Ok(Self(None))
+            }
             Err(error) => Err(Error::new(Code::Kernel, format!("read(/proc/self/uid_map): {error}"))),
         }
     }

@@ -76,7 +76,11 @@ pub(super) fn remove(dir: &StateDir, record: &Record) -> Result<()> {
         log::warning(&format!("the cgroup of container {} is left: {error}", record.id));
     }
     record.rdt.as_ref().map_or(Ok(()), resctrl::Record::remove).context("linux.intelRdt")?;
-    record.host_mount.map_or(Ok(()), |mount| mount.remove(&record.rootfs)).context("unmount the rootfs")?;
+    if let Some(mount) = record.host_mount
+        && let Some(why) = mount.remove(&record.rootfs).context("unmount the rootfs")?
+    {
+        log::warning(&format!("the mount of the rootfs of container {} is left: {why}", record.id));
+    }
     dir.remove()?;
     run_poststop(record)
 }

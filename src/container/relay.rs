@@ -142,7 +142,11 @@ impl Relay {
         match stdout.write(front) {
             Ok(written) => drop(self.printed.drain(..written)),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(_) => {
+            Err(errno) => {
+                // That a reader has gone is nothing to be told of.
+                if ![Errno::EPIPE, Errno::EIO, Errno::ECONNRESET].contains(&errno) {
+                    log::warning(&format!("write(stdout): {}: what follows is lost", errno.desc()));
+                }
                 self.stdout = None;
                 self.printed.clear();
             }
@@ -213,30 +217,30 @@ const PTMX: libc::dev_t = libc::makedev(5, 2);
 enum Stdout {
     Reopened(OwnedFd),
     Socket(BorrowedFd<'static>),
-    Inherited(BorrowedFd<'static>),
+    /// With the size of a portion.
+    Inherited(BorrowedFd<'static>, usize),
 }
 
 impl Stdout {
-    /// The room of which poll(2) speaks (pipe(7): a page).
-    const PORTION: usize = 4096;
-
     fn open() -> Option<Self> {
         let fd = inherited(1)?;
-        let Ok(stat) = fstat(fd) else { return Some(Self::Inherited(fd)) };
+        // The room of which poll(2) speaks: in a pipe a page (pipe(7)), on a terminal any.
+        let (page, byte) = (4096, 1);
+        let Ok(stat) = fstat(fd) else { return Some(Self::Inherited(fd, page)) };
         let kind = SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT);
         if kind == SFlag::S_IFSOCK {
             return Some(Self::Socket(fd));
         }
+        let is_terminal = nix::unistd::isatty(fd).unwrap_or(false);
         // To open the master of a pty anew is to make another pty.
-        let is_terminal = stat.st_rdev != PTMX && nix::unistd::isatty(fd).unwrap_or(false);
-        if kind == SFlag::S_IFIFO || is_terminal {
+        if kind == SFlag::S_IFIFO || (is_terminal && stat.st_rdev != PTMX) {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             // Another user's we may not open.
             if let Ok(reopened) = open("/proc/self/fd/1", flags, Mode::empty()) {
                 return Some(Self::Reopened(reopened));
             }
         }
-        Some(Self::Inherited(fd))
+        Some(Self::Inherited(fd, if is_terminal { byte } else { page }))
     }
 
     fn write(&self, bytes: &[u8]) -> nix::Result<usize> {
@@ -246,7 +250,7 @@ impl Stdout {
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 send(std::os::fd::AsRawFd::as_raw_fd(fd), bytes, flags)
             }
-            Self::Inherited(fd) => nix::unistd::write(fd, &bytes[..bytes.len().min(Self::PORTION)]),
+            Self::Inherited(fd, portion) => nix::unistd::write(fd, &bytes[..bytes.len().min(*portion)]),
         }
     }
 }
@@ -255,7 +259,7 @@ impl AsFd for Stdout {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Reopened(fd) => fd.as_fd(),
-            Self::Socket(fd) | Self::Inherited(fd) => *fd,
+            Self::Socket(fd) | Self::Inherited(fd, _) => *fd,
         }
     }
 }

@@ -85,7 +85,8 @@ pub fn restore(host: &Host, id: &str, options: &RestoreOptions) -> Result<u8> {
     }
     let signals = hold_signals(options)?;
     let (dir, lock) = host.root.claim(id)?;
-    let record = planned.record(id);
+    // CRIU mounts for itself.
+    let record = Record { host_mount: None, ..planned.record(id) };
     let mut restoration =
         Restoration { planned, dir, record, options, descriptors, mount_points, init: None, terminal: None };
     if let Err(error) = restoration.go() {

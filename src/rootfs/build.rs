@@ -11,7 +11,7 @@ use nix::unistd::fchdir;
 
 use super::inroot::{self, Missing, Symlinks};
 use super::plan::{Plan, Step};
-use super::{attach, legacy, on_host};
+use super::{attach, legacy};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::mount::{self, Attributes, Clone};
 
@@ -99,11 +99,10 @@ impl Plan {
         if !self.mount_namespace {
             // Every change of propagation here would be the host's (fixed in runc 1.5.3).
             let directory = open(&self.rootfs, flags, Mode::empty()).call(|| "open(rootfs)".into())?;
-            let Some(tree) = &self.host_tree else { return Ok(directory) };
-            mount::move_mount(tree.fd.as_fd(), directory.as_fd())
-                .call(|| "move_mount(rootfs)".into())
-                .map_err(on_host::explain)?;
-            return tree.fd.try_clone().call(|| "dup(rootfs)".into());
+            return match &self.host_tree {
+                Some(tree) => tree.attach(directory.as_fd()),
+                None => Ok(directory),
+            };
         }
         match self.host_propagation {
             // Before the first mount: it would appear on the host otherwise.

@@ -3,19 +3,19 @@
 //! What is mounted in it is one of the host's mounts, as with runc. So that one call takes all of it away again, the
 //! rootfs is a mount of its own then, private, and the container's record says which one before it is there.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 use serde::{Deserialize, Serialize};
 
-use super::attach::cut_off_tree;
+use super::attach::setattr;
 use super::plan::Plan;
 use crate::error::{Call, Error, Result};
-use crate::sys::mount::{self, Clone};
+use crate::sys::mount::{self, Attributes, Clone};
 
 /// A rootfs among the host's mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,16 +32,36 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Copies the host's mounts at `rootfs`. They are no peers of the host's any more, so that what the container
-    /// mounts in them is nowhere else.
+    /// Copies the host's mounts at `rootfs`.
     pub fn open(rootfs: &Path) -> Result<Self> {
         let fd = mount::open_tree(mount::cwd(), rootfs, Clone::Recursive, true).map_err(|errno| {
             let error = Error::syscall(format!("open_tree({}, CLONE|RECURSIVE)", rootfs.display()), errno);
             if errno == Errno::EPERM { explain(error) } else { error }
         })?;
-        cut_off_tree(fd.as_fd())?;
-        let id = mount::id(fd.as_fd()).call(|| "statx(rootfs, STATX_MNT_ID)".into())?;
+        let place = |stat: FileStat| (stat.st_dev, stat.st_ino);
+        let root = stat("/").call(|| "stat(\"/\")".into())?;
+        if place(fstat(&fd).call(|| "fstat(rootfs)".into())?) == place(root) {
+            // Nobody could get at what it covers any more.
+            let error =
+                Error::unsupported("root.path: / without a mount namespace, where something is mounted");
+            return Err(error.remedy("add a mount namespace to linux.namespaces"));
+        }
+        let id = mount::id(fd.as_fd()).call(|| "statx(rootfs, STATX_MNT_ID)".into());
+        let id = id.map_err(|error| match error.errno() {
+            Some(Errno::ENOSYS) => error.remedy("mounts without a mount namespace need Linux 5.8"),
+            _ => error,
+        })?;
         Ok(Self { fd, mount: HostMount { id } })
+    }
+
+    /// Attaches it. The tree is no peer of the host's mounts then, so that what the container mounts in it is nowhere
+    /// else; the kernel makes it one when it is attached below a mount that is shared.
+    pub fn attach(&self, rootfs: BorrowedFd<'_>) -> Result<OwnedFd> {
+        mount::move_mount(self.fd.as_fd(), rootfs).call(|| "move_mount(rootfs)".into()).map_err(explain)?;
+        let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+        setattr(self.fd.as_fd(), true, &private)
+            .call(|| "mount_setattr(rootfs, MS_PRIVATE, RECURSIVE)".into())?;
+        self.fd.try_clone().call(|| "dup(rootfs)".into())
     }
 }
 
@@ -54,28 +74,40 @@ impl Plan {
 }
 
 impl HostMount {
-    /// Takes the mount at `rootfs` off the host, with all that is mounted in it. If it is not the one that is seen
-    /// there, somebody has unmounted it, or has made the place theirs: then nothing is done.
+    /// Takes the mount, which was made at `rootfs`, off the host, with all that is mounted in it. Where somebody has
+    /// unmounted it already nothing is done. Why it is left, when it cannot be got at.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn remove(self, rootfs: &Path) -> Result<()> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let found = match open(rootfs, flags, Mode::empty()) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-            found => found.call(|| format!("open({})", rootfs.display()))?,
+    /// The kernel does not unmount it.
+    pub fn remove(self, rootfs: &Path) -> Result<Option<String>> {
+        // Its directory may have another name by now.
+        let point = match mount::point_of(self.id) {
+            Ok(point) => point,
+            Err(Errno::ENOENT) => return Ok(None),
+            // Before Linux 6.8.
+            Err(_) => rootfs.to_owned(),
         };
-        if mount::id(found.as_fd()).call(|| "statx(rootfs, STATX_MNT_ID)".into())? != self.id {
-            return Ok(());
+        let found = match open(&point, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(found) => found,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(errno) => return Ok(Some(format!("open({}): {}", point.display(), errno.desc()))),
+        };
+        match mount::id(found.as_fd()) {
+            Ok(id) if id == self.id => {}
+            Ok(_) if mount::point_of(self.id).is_err() => return Ok(None),
+            Ok(_) => return Ok(Some(format!("something else is mounted on {}", point.display()))),
+            Err(errno) => return Ok(Some(format!("statx({}): {}", point.display(), errno.desc()))),
         }
         // The very mount that was looked at, whatever its path leads to by now.
         let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
-        umount2(&*itself, MntFlags::MNT_DETACH).call(|| format!("umount2({}, MNT_DETACH)", rootfs.display()))
+        let unmounted = umount2(&*itself, MntFlags::MNT_DETACH);
+        unmounted.call(|| format!("umount2({}, MNT_DETACH)", point.display()))?;
+        Ok(None)
     }
 }
 
 /// Only who has the rights over the host's mount namespace mounts in it.
-pub(super) fn explain(error: Error) -> Error {
+fn explain(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EPERM) => {
             error.remedy("the host's mounts may not be changed; add a mount namespace to linux.namespaces")

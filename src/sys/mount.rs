@@ -3,9 +3,11 @@
 //!
 //! Flags are the kernel's own (`linux/mount.h`), re-exported where callers need them.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use nix::NixPath;
 use nix::errno::Errno;
@@ -29,9 +31,43 @@ pub mod attr {
 /// # Errors
 /// ENOSYS, EINVAL before Linux 6.8; EOVERFLOW: the path is longer than 1 KiB; as statx(2).
 pub fn root_of<P: NixPath + ?Sized>(path: &P) -> nix::Result<Vec<u8>> {
+    let stat = path.with_nix_path(|path| statx_mount(cwd(), path, 0))??;
+    if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
+        return Err(Errno::ENOSYS);
+    }
+    statmount(stat.stx_mnt_id, STATMOUNT_MNT_ROOT, |answer| answer.root)
+}
+
+/// Where the mount with this number ([`id`]) is mounted now. Linux 6.8.
+///
+/// # Errors
+/// ENOENT: there is none in the caller's mount namespace; as [`root_of`].
+pub fn point_of(id: u64) -> nix::Result<PathBuf> {
+    statmount(id, STATMOUNT_MNT_POINT, |answer| answer.point).map(|path| OsString::from_vec(path).into())
+}
+
+const STATMOUNT_MNT_ROOT: u64 = 0x8;
+const STATMOUNT_MNT_POINT: u64 = 0x10;
+
+/// `struct statmount` of linux/mount.h: what we read of it, and the strings behind it.
+#[repr(C)]
+struct Statmount {
+    size: u32,
+    options: u32,
+    mask: u64,
+    _numbers: [u64; 11],
+    /// Where its string begins in `strings`.
+    root: u32,
+    /// The same.
+    point: u32,
+    _rest: [u32; 100],
+    strings: [u8; 1024],
+}
+
+/// statmount(2) for one string.
+fn statmount(id: u64, wanted: u64, string: fn(&Statmount) -> u32) -> nix::Result<Vec<u8>> {
     /// The same on all architectures; libc does not have it for each.
     const SYS_STATMOUNT: libc::c_long = 457;
-    const STATMOUNT_MNT_ROOT: u64 = 0x8;
     const SIZE: u32 = 24;
     /// `struct mnt_id_req` of linux/mount.h, its first version.
     #[repr(C)]
@@ -41,42 +77,25 @@ pub fn root_of<P: NixPath + ?Sized>(path: &P) -> nix::Result<Vec<u8>> {
         mount: u64,
         wanted: u64,
     }
-    /// `struct statmount`: what we read of it, and the strings behind it.
-    #[repr(C)]
-    struct Answer {
-        size: u32,
-        options: u32,
-        mask: u64,
-        _numbers: [u64; 11],
-        /// Where its string begins in `strings`.
-        root: u32,
-        _rest: [u32; 101],
-        strings: [u8; 1024],
-    }
     const {
         assert!(
             size_of::<Request>() == SIZE as usize
-                && std::mem::offset_of!(Answer, root) == 104
-                && std::mem::offset_of!(Answer, strings) == 512
+                && std::mem::offset_of!(Statmount, root) == 104
+                && std::mem::offset_of!(Statmount, strings) == 512
         )
     };
-
-    let stat = path.with_nix_path(|path| statx_mount(cwd(), path, 0))??;
-    if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
-        return Err(Errno::ENOSYS);
-    }
-    let request = Request { size: SIZE, spare: 0, mount: stat.stx_mnt_id, wanted: STATMOUNT_MNT_ROOT };
-    // SAFETY: as above.
-    let mut answer: Answer = unsafe { std::mem::zeroed() };
-    let (from, to, room) = (&raw const request, &raw mut answer, size_of::<Answer>());
+    let request = Request { size: SIZE, spare: 0, mount: id, wanted };
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut answer: Statmount = unsafe { std::mem::zeroed() };
+    let (from, to, room) = (&raw const request, &raw mut answer, size_of::<Statmount>());
     // SAFETY: the kernel reads a request of the size that it says, and writes no more than `room` bytes.
     cvt(unsafe { libc::syscall(SYS_STATMOUNT, from, to, room, 0) })?;
-    let strings = answer.strings.get(answer.root as usize..).ok_or(Errno::EOVERFLOW)?;
-    let root = CStr::from_bytes_until_nul(strings).map_err(|_| Errno::EOVERFLOW)?;
-    if answer.mask & STATMOUNT_MNT_ROOT == 0 || root.is_empty() {
+    let strings = answer.strings.get(string(&answer) as usize..).ok_or(Errno::EOVERFLOW)?;
+    let found = CStr::from_bytes_until_nul(strings).map_err(|_| Errno::EOVERFLOW)?;
+    if answer.mask & wanted == 0 || found.is_empty() {
         return Err(Errno::ENOSYS);
     }
-    Ok(root.to_bytes().to_vec())
+    Ok(found.to_bytes().to_vec())
 }
 
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;

@@ -353,8 +353,12 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
 /// # Errors
 /// The kernel's.
 pub fn prepare() -> Result<()> {
-    // SAFETY: SIG_IGN installs no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: neither installs a handler. A caller who ignores the ends of its children hands that on, and then the kernel
+    // reaps ours: nobody could wait for them, and their numbers would be anybody's.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
     let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: `standard` is an array of as many entries as are said.
     let closed = unsafe { libc::poll(standard.as_mut_ptr(), standard.len() as libc::nfds_t, 0) };

@@ -1,9 +1,12 @@
 //! What may not be left when an engine has stopped: processes, mounts, cgroups, network namespaces, files
-//! below /run, BPF programs.
+//! below /run, BPF programs, units of systemd.
 
+use crate::cgroups;
+use crate::site::Bounded;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// A listing of the host, one line for each thing.
@@ -21,6 +24,7 @@ impl Leftovers {
             lines.extend(entries.map(|entry| format!("network namespace {}", entry.path().display())));
         }
         lines.extend(programs());
+        lines.extend(units());
         // Another run of these tests is none of ours.
         lines.retain(|line| !line.contains("berth-engines-") || line.contains(&mark()));
         Self(lines)
@@ -136,6 +140,23 @@ pub fn has_cgroup(path: &str) -> bool {
     let top = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(top).expect("cgroups").flatten().map(|entry| entry.path());
     hierarchies.chain([top.to_owned()]).any(|hierarchy| hierarchy.join(path.trim_start_matches('/')).exists())
+}
+
+/// systemd's scopes and slices, whatever their state, and all units that have failed.
+fn units() -> Vec<String> {
+    if !cgroups::has_systemd() {
+        return Vec::new();
+    }
+    let list = |which: &str| {
+        let mut command = Command::new("systemctl");
+        command.args(["list-units", "--all", "--plain", "--no-legend", which]).done().ok()
+    };
+    let text = list("--type=scope,slice") + "\n" + &list("--failed");
+    // UNIT LOAD ACTIVE SUB DESCRIPTION
+    let units = text.lines().filter(|line| !line.trim().is_empty());
+    units
+        .map(|line| format!("unit {}", line.split_whitespace().take(4).collect::<Vec<_>>().join(" ")))
+        .collect()
 }
 
 /// The BPF programs of the kernel by id, as bpftool(8) lists them.

@@ -1,7 +1,7 @@
 //! What is done with a running container: its signals, further processes, figures, events, image; many at
 //! once; and without containerd for a while.
 
-use super::{Containerd, cgroup, launch};
+use super::{Containerd, launch};
 use crate::require;
 use crate::site::{Bounded, Daemon, criu_path, eventually};
 use std::fs;
@@ -115,8 +115,7 @@ pub fn pause(containerd: &Containerd) {
     let status = || containerd.task("pause").map(|(_, status)| status);
     assert_eq!(status().as_deref(), Some("PAUSED"));
     let time = || {
-        let path = format!("{}/pause", containerd.namespace);
-        let text = cgroup(&path, "cpuacct", "cpuacct.usage", "cpu.stat");
+        let text = containerd.cgroup("pause", "cpuacct", "cpuacct.usage", "cpu.stat");
         text.lines().next().map(str::to_owned)
     };
     // cpuacct.usage of a v1 host and usage_usec of cpu.stat: neither grows.

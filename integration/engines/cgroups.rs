@@ -124,6 +124,17 @@ pub fn unit(name: &str, property: &str) -> String {
     Command::new("systemctl").args(["show", "--value", "--property", property, name]).done().ok()
 }
 
+/// Whether that is what cpu.shares or cpu.weight says of these shares. A weight comes by the formula that runtimes have
+/// had since 2025, or by the linear one before, which Debian's runc has.
+#[track_caller]
+pub fn assert_shares(seen: &str, shares: u64) {
+    let new = |log: f64| 10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil();
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+    let weights = [new((shares as f64).log2()).to_string(), (1 + (shares - 2) * 9999 / 262_142).to_string()];
+    let right = if is_cgroup2() { weights.contains(&seen.to_owned()) } else { seen == shares.to_string() };
+    assert!(right, "{seen} for {shares} shares, whose weights are {weights:?}");
+}
+
 /// The root of cgroup2 and those of every v1 hierarchy.
 pub fn roots() -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");

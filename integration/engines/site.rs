@@ -92,6 +92,11 @@ pub fn slow() -> u32 {
     std::env::var("BERTH_TEST_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
+/// How many clients of an engine one machine bears at the same time.
+pub fn at_once() -> usize {
+    if slow() < 5 { 50 } else { 5 }
+}
+
 /// Whether we have CAP_SYS_RESOURCE: hard limits can be raised, and processes protected from the OOM killer.
 pub fn may_exceed_limits() -> bool {
     const CAP_SYS_RESOURCE: u64 = 1 << 24;

@@ -47,8 +47,7 @@ pub fn limits(containerd: &Containerd) {
     containerd.begin(&flags, "limits", &["sleep", "1000"]);
     let file = |controller, v1, v2| containerd.cgroup("limits", controller, v1, v2);
     assert_eq!(file("memory", "memory.limit_in_bytes", "memory.max"), "33554432");
-    // cpu.weight is the spec's conversion of 512 shares of 262144.
-    assert_eq!(file("cpu", "cpu.shares", "cpu.weight"), if is_cgroup2() { "20" } else { "512" });
+    cgroups::assert_shares(&file("cpu", "cpu.shares", "cpu.weight"), 512);
     let quota = file("cpu", "cpu.cfs_quota_us", "cpu.max");
     assert_eq!(quota, if is_cgroup2() { "50000 100000" } else { "50000" });
     containerd.end("limits");
@@ -110,7 +109,9 @@ pub fn propagation(containerd: &Containerd) {
     let script = "awk '$5 == \"/\" { print $7 }' /proc/self/mountinfo";
     let shared = containerd.prints(&["--rootfs-propagation", "rshared"], "propagation", script);
     assert!(shared.starts_with("shared:"), "{shared}");
-    assert_eq!(containerd.prints(&[], "propagation-none", script), "-");
+    // Without it what the host mounts may come in (a slave of a host whose mounts are shared), and nothing goes out.
+    let plain = containerd.prints(&[], "propagation-none", script);
+    assert!(plain == "-" || plain.starts_with("master:"), "{plain}");
 
     // A mount that the host makes later in a volume appears in a container that asked for it.
     let volume = containerd.site.path("propagated");

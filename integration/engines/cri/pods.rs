@@ -1,7 +1,7 @@
 //! Pods and containers as the kubelet starts, watches and ends them.
 
 use super::{Cri, EXITED, RUNNING, launch, require_network};
-use crate::cgroups::{by_systemd, is_cgroup2, unit};
+use crate::cgroups::{assert_shares, by_systemd, is_cgroup2, unit};
 use crate::require;
 use crate::site::{eventually, may_exceed_limits, sh, slow};
 use serde_json::json;
@@ -122,7 +122,7 @@ pub fn resources(cri: &Cri) {
     let v2 = is_cgroup2();
     assert_eq!(memory(), "67108864");
     assert_eq!(quota(), if v2 { "20000 100000" } else { "20000" });
-    assert_eq!(container.cgroup("cpu", "cpu.shares", "cpu.weight"), if v2 { "8" } else { "204" });
+    assert_shares(&container.cgroup("cpu", "cpu.shares", "cpu.weight"), 204);
     assert_eq!(container.cgroup("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
     assert_eq!(
         container.exec_prints("cat /proc/1/oom_score_adj; grep Cpus_allowed_list /proc/self/status"),
@@ -136,7 +136,7 @@ pub fn resources(cri: &Cri) {
     );
     assert_eq!(memory(), "134217728");
     assert_eq!(quota(), if v2 { "30000 100000" } else { "30000" });
-    assert_eq!(container.cgroup("cpu", "cpu.shares", "cpu.weight"), if v2 { "20" } else { "512" });
+    assert_shares(&container.cgroup("cpu", "cpu.shares", "cpu.weight"), 512);
     assert_eq!(container.cgroup("cpuset", "cpuset.cpus", "cpuset.cpus"), "0", "what is not named stays");
     // Downwards as well.
     update(json!({ "memory_limit_in_bytes": 50_331_648 }));

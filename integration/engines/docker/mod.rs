@@ -21,7 +21,7 @@ mod systemd;
 pub use default::AsDefault;
 pub use remapped::Remapped;
 
-use crate::cgroups::{Parent, by_systemd};
+use crate::cgroups::{Parent, by_systemd, is_cgroup2};
 use crate::image;
 use crate::leftovers;
 use crate::site::{Bounded, Daemon, Done, Engine, Runtime, Scenario, Site, sh, slow};
@@ -390,7 +390,8 @@ impl Docker {
 /// Where a process is for a controller, and whether that is cgroup v2.
 fn cgroup_of(pid: u32, controller: &str) -> (PathBuf, bool) {
     let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("/proc/PID/cgroup");
-    for line in lines.lines() {
+    // A machine of cgroup v2 alone may be a container on one with v1, whose kernel tells of both.
+    for line in lines.lines().filter(|_| !is_cgroup2()) {
         let mut parts = line.splitn(3, ':').skip(1);
         let (names, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or("/"));
         if names.split(',').any(|name| name == controller) {

@@ -93,7 +93,7 @@ impl Documents {
 
     fn podman(&self, args: &[&str]) -> Done {
         let configuration = self.site.path("containers.conf");
-        let text = block("Podman and Buildah", "toml") + "[containers]\n" + limits_of_processes();
+        let text = block("Podman and Buildah", "toml") + "[containers]\n" + &limits_of_processes();
         fs::write(&configuration, text).expect("containers.conf");
         let mut command = self.command("podman");
         let path = |name: &str| self.site.path(name);

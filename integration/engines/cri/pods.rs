@@ -158,6 +158,7 @@ pub fn scope(cri: &Cri) {
     // As the kubelet limits a pod, when its containers run already.
     sh(&format!("systemctl set-property --runtime {} MemoryMax=80M TasksMax=90", pod.parent.word())).ok();
     sh("systemctl daemon-reload").ok();
+    sh(&format!("systemctl revert {}", pod.parent.word())).ok();
     assert_eq!(container.cgroup("memory", "", "memory.max"), "67108864");
     assert_eq!(container.cgroup("cpu", "", "cpu.max"), "20000 100000");
     assert_eq!(container.exec_prints("echo in"), "in");

@@ -242,7 +242,12 @@ impl Podman {
     }
 }
 
-/// A line of `[containers]`: Podman's own limits are beyond what a machine without CAP_SYS_RESOURCE grants.
-pub fn limits_of_processes() -> &'static str {
-    if may_exceed_limits() { "" } else { "default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n" }
+/// Lines of `[containers]`: Podman's own limits are beyond what a machine without CAP_SYS_RESOURCE grants, or one that
+/// keeps the controller of pids on cgroup v1.
+pub fn limits_of_processes() -> String {
+    let ulimits = "default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n";
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let lacks_pids = controllers.is_ok_and(|names| !names.split_whitespace().any(|name| name == "pids"));
+    let lines = [(!may_exceed_limits(), ulimits), (lacks_pids, "pids_limit = 0\n")];
+    lines.iter().filter(|(applies, _)| *applies).map(|(_, line)| *line).collect()
 }

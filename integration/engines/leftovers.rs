@@ -173,7 +173,8 @@ fn units() -> Vec<String> {
         .collect()
 }
 
-/// The BPF programs of the kernel by id, as bpftool(8) lists them.
+/// The BPF programs of the kernel by id, as bpftool(8) lists them; where systemd has some of its own, which it loads
+/// anew when it is reloaded, by their number.
 fn programs() -> Vec<String> {
     const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
     let mut found = Vec::new();
@@ -183,7 +184,8 @@ fn programs() -> Vec<String> {
     while unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_NEXT_ID, attr.as_mut_ptr(), size_of_val(&attr)) }
         == 0
     {
-        found.push(format!("BPF program {}", attr[1]));
+        let name = if cgroups::has_systemd() { found.len() } else { attr[1] as usize };
+        found.push(format!("BPF program {name}"));
         attr[0] = attr[1];
         attr[1] = 0;
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// What engines and systemd make the first time that they run and keep, empty.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     "/run/containerd",
     "/run/containerd/fifo",
     "/run/containerd/runc",
@@ -19,6 +19,7 @@ const KEPT: [&str; 9] = [
     "/run/runc",
     "/run/docker",
     "/run/docker/plugins",
+    "/run/systemd/system.control",
     "/run/systemd/transient",
 ];
 

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 tests! {
     flags_reach_the_kernel, memory_and_swap_depend_on_each_other, resources_from_a_file_and_stdin, a_later_update_merges,
-    an_unlimited_memory_frees_swap, devices_stay_unless_given, refused_values_leave_everything, what_cannot_be_updated,
+    an_unlimited_memory_frees_swap, zeros_are_not_mentioned, devices_stay_unless_given, refused_values_leave_everything, what_cannot_be_updated,
     bad_resources_are_named, burst_and_idle, weight_of_block_io, real_time, obsolete_limits_are_ignored_with_a_warning,
 }
 
@@ -149,6 +149,35 @@ fn an_unlimited_memory_frees_swap() {
 }
 
 /// /dev/kmsg: nobody needs a right to open it for writing, and no default list has it.
+/// As Docker 20.10 sends `docker update --cpuset-cpus 0`: a memory limit of 0 with the swap limit in force could not be.
+fn zeros_are_not_mentioned() {
+    for controller in ["cpu", "memory"] {
+        needs(controller);
+    }
+    let mut container = Bundle::new()
+        .steps(&["sleep:1000"])
+        .set("/linux/resources/memory", json!({ "limit": 64 << 20, "swap": 64 << 20 }))
+        .set("/linux/resources/cpu", json!({ "quota": 50_000, "period": 100_000 }))
+        .container();
+    container.create();
+    let file = directory().join("resources.json");
+    let text = json!({
+        "memory": { "limit": 0, "reservation": 0, "kernel": 0 },
+        "cpu": { "shares": 512, "quota": 0, "period": 0, "cpus": "", "mems": "" },
+        "blockIO": { "weight": 0 },
+    });
+    std::fs::write(&file, text.to_string()).expect("resources");
+    update(&container, &["--resources", &file.to_string_lossy()]);
+    // And the next one merges with what is in force.
+    update(&container, &["--memory-swap", "128m"]);
+    assert_eq!(value(&container, "memory", "memory.limit_in_bytes", "memory.max"), "67108864");
+    assert_eq!(
+        value(&container, "cpu", "cpu.cfs_quota_us", "cpu.max"),
+        if is_v2() { "50000 100000" } else { "50000" }
+    );
+    assert_eq!(value(&container, "cpu", "cpu.shares", "cpu.weight"), if is_v2() { "59" } else { "512" });
+}
+
 fn devices_stay_unless_given() {
     needs("pids");
     let device = "device:c:1:11:w";

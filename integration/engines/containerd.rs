@@ -3,8 +3,9 @@
 mod flags;
 mod tasks;
 
+use crate::cgroups::{self, Parent};
 use crate::image;
-use crate::site::{Bounded, Daemon, Done, Engine, Runtime, Scenario, Site, criu_path, eventually, sh};
+use crate::site::{Bounded, Daemon, Done, Engine, Runtime, Scenario, Site, criu_path, eventually};
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ pub struct Containerd {
     site: Site,
     /// containerd's, which is also the name of the cgroup above all containers of this run.
     namespace: String,
+    parent: Parent,
     /// The directories of FIFOs that were there before.
     fifos: Vec<PathBuf>,
     daemon: RefCell<Daemon>,
@@ -69,7 +71,8 @@ impl Engine for Containerd {
         fs::write(site.path("config.toml"), config).expect("config.toml");
         let namespace = format!("berth-test-{}", std::process::id());
         let daemon = RefCell::new(launch(&site));
-        let engine = Self { site, namespace, fifos: entries(FIFOS), daemon };
+        let parent = Parent::new(&namespace);
+        let engine = Self { site, namespace, parent, fifos: entries(FIFOS), daemon };
         engine.await_ready();
         let archive = image::archive(&engine.site.directory);
         engine.ctr(&["image", "import", archive.to_str().expect("UTF-8")]).ok();
@@ -90,8 +93,7 @@ impl Engine for Containerd {
         if state.exists() {
             fs::remove_dir(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
         }
-        // A runtime removes a container's cgroup; that of containerd's namespace, above it, is nobody's.
-        remove_cgroups(&self.namespace);
+        self.parent.remove();
         self.site.remove();
     }
 }
@@ -110,38 +112,8 @@ pub fn launch(site: &Site) -> Daemon {
     Daemon::start(&mut command, &site.path("containerd.log"))
 }
 
-/// Removes the empty cgroups of that name in the roots of all hierarchies.
-pub fn remove_cgroups(name: &str) {
-    for root in cgroup_roots() {
-        // With what is below: an engine's own levels.
-        sh(&format!("find {:?} -depth -type d -exec rmdir {{}} + 2>/dev/null", root.join(name)));
-    }
-}
-
-/// The root of cgroup2 and those of every v1 hierarchy.
-fn cgroup_roots() -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let mounted = table.lines().filter(|line| line.contains(" - cgroup"));
-    mounted.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
-}
-
-/// A cgroup's file by its v1 controller and name or by its v2 name; without the last newline.
-#[track_caller]
-pub fn cgroup(path: &str, controller: &str, v1: &str, v2: &str) -> String {
-    let root = Path::new("/sys/fs/cgroup");
-    let path = path.trim_start_matches('/');
-    let file = if root.join("cgroup.controllers").exists() {
-        root.join(path).join(v2)
-    } else {
-        root.join(controller).join(path).join(v1)
-    };
-    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    text.trim_end().to_owned()
-}
-
-pub fn is_cgroup2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
+/// What ctr names the scopes of containers, which engines prefix with their own names.
+const PREFIX: &str = "berth-test";
 
 impl Containerd {
     fn await_ready(&self) {
@@ -171,12 +143,35 @@ impl Containerd {
 
     /// `ctr run` with the runtime under test.
     fn run_command(&self, flags: &[&str], id: &str, args: &[&str]) -> Command {
-        let mut command = self.command(&["run", "--runc-binary"]);
-        command.arg(&self.site.runtime.path).arg("--runc-root").arg(self.state());
+        let mut command = self.command(&["run"]);
+        self.choose_runtime(&mut command);
+        if cgroups::by_systemd() && !flags.contains(&"--cgroup") {
+            command.arg("--cgroup").arg(self.cgroups_path(id));
+        }
         // Who brings a root file system names it instead of the image.
         let image = if flags.contains(&"--rootfs") { &[][..] } else { &[image::NAME] };
         command.args(flags).args(image).arg(id).args(args);
         command
+    }
+
+    /// The flags of `ctr run` for the runtime under test and its cgroup driver.
+    fn choose_runtime(&self, command: &mut Command) {
+        command.arg("--runc-binary").arg(&self.site.runtime.path).arg("--runc-root").arg(self.state());
+        if cgroups::by_systemd() {
+            command.arg("--runc-systemd-cgroup");
+        }
+    }
+
+    /// `linux.cgroupsPath`, which is ctr's own where the runtime makes the cgroup.
+    fn cgroups_path(&self, id: &str) -> String {
+        let parent = self.parent.word();
+        if cgroups::by_systemd() { format!("{parent}:{PREFIX}:{id}") } else { format!("{parent}/{id}") }
+    }
+
+    /// A file of a container's cgroup.
+    #[track_caller]
+    fn cgroup(&self, id: &str, controller: &str, v1: &str, v2: &str) -> String {
+        cgroups::file(&self.parent.container(PREFIX, id), controller, v1, v2)
     }
 
     fn run(&self, flags: &[&str], id: &str, args: &[&str]) -> Done {
@@ -248,8 +243,8 @@ impl Containerd {
     fn nothing_left(&self, id: &str) {
         let state = self.state().join(&self.namespace).join(id);
         assert!(!state.exists(), "state is left: {}", state.display());
-        for root in cgroup_roots() {
-            let path = root.join(&self.namespace).join(id);
+        for root in cgroups::roots() {
+            let path = root.join(self.parent.container(PREFIX, id));
             assert!(!path.exists(), "a cgroup is left: {}", path.display());
         }
         let mounts = crate::leftovers::mounts_below(&self.site.path("state"));

@@ -4,10 +4,10 @@
 mod pods;
 mod security;
 
-use crate::containerd::{cgroup, remove_cgroups};
+use crate::cgroups::{self, Parent, by_systemd};
 use crate::image;
 use crate::require;
-use crate::site::{Bounded, Daemon, Engine, Runtime, Scenario, Site, eventually, sh};
+use crate::site::{Bounded, Daemon, Engine, Runtime, Scenario, Site, eventually, may_exceed_limits, sh};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::fs;
@@ -23,7 +23,7 @@ pub struct Cri {
     site: Site,
     client: PathBuf,
     /// The cgroup above all pods of this run.
-    parent: String,
+    parent: Parent,
     /// The directory of CNI's namespaces was there before: ip-netns(8) makes it a mount, which stays.
     namespaces_of_others: bool,
     daemon: RefCell<Daemon>,
@@ -42,6 +42,7 @@ impl Engine for Cri {
         Scenario { name: "hostPID, hostIPC, hostNetwork", run: pods::host_namespaces },
         Scenario { name: "a network of the pod's own", run: pods::network },
         Scenario { name: "resources, and their update", run: pods::resources },
+        Scenario { name: "a scope below the pod's slice", run: pods::scope },
         Scenario { name: "stats", run: pods::stats },
         Scenario { name: "exec sync: streams, status, timeout, missing command", run: pods::exec_sync },
         Scenario { name: "exec with streams and with a terminal", run: pods::exec_streams },
@@ -66,7 +67,7 @@ impl Engine for Cri {
     fn start(runtime: &Runtime) -> Self {
         let client = client();
         let site = Site::new(Self::NAME, runtime);
-        let parent = format!("/berth-test-cri-{}", std::process::id());
+        let parent = Parent::new(&format!("berth-test-cri-{}", std::process::id()));
         configure(&site);
         let namespaces_of_others = std::path::Path::new(NAMESPACES).exists();
         let daemon = RefCell::new(launch(&site));
@@ -87,13 +88,17 @@ impl Engine for Cri {
         if !self.namespaces_of_others && fs::exists(NAMESPACES).expect(NAMESPACES) {
             fs::remove_dir(NAMESPACES).expect("what containerd made for namespaces, empty");
         }
-        remove_cgroups(self.parent.trim_start_matches('/'));
+        self.parent.remove();
         self.site.remove();
     }
 }
 
-/// The client, built when it is not there: it has dependencies that berth's own tests do not pay for.
+/// The client, built when it is not there: it has dependencies that berth's own tests do not pay for. Where there is
+/// no compiler, `BERTH_TEST_CRI_CLIENT` names one that was built.
 fn client() -> PathBuf {
+    if let Some(path) = std::env::var_os("BERTH_TEST_CRI_CLIENT") {
+        return PathBuf::from(path);
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = root.join("target/cri-client");
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -112,20 +117,23 @@ fn configure(site: &Site) {
     let Runtime { name, path } = &site.runtime;
     let plugin = "plugins.\"io.containerd.grpc.v1.cri\"";
     let network = site.path("cni");
+    // A pod's own process has -998, which not everybody may set.
+    let restrict = !may_exceed_limits();
     let config = format!(
         "version = 2\nroot = {:?}\nstate = {:?}\n\
          disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
          [grpc]\naddress = {:?}\n\
-         [{plugin}]\nsandbox_image = {PAUSE:?}\nrestrict_oom_score_adj = true\n\
+         [{plugin}]\nsandbox_image = {PAUSE:?}\nrestrict_oom_score_adj = {restrict}\n\
          [{plugin}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = {network:?}\n\
          [{plugin}.containerd]\nsnapshotter = \"native\"\ndefault_runtime_name = {name:?}\n\
          [{plugin}.containerd.runtimes.{name}]\nruntime_type = \"io.containerd.runc.v2\"\n\
          pod_annotations = [\"org.example.*\"]\n\
-         [{plugin}.containerd.runtimes.{name}.options]\nBinaryName = {path:?}\nRoot = {:?}\n",
+         [{plugin}.containerd.runtimes.{name}.options]\nBinaryName = {path:?}\nRoot = {:?}\nSystemdCgroup = {}\n",
         site.path("root"),
         site.path("state"),
         site.path("sock"),
         site.path("runtime"),
+        by_systemd(),
     );
     fs::write(site.path("config.toml"), config).expect("config.toml");
     fs::create_dir(&network).expect("the network's directory");
@@ -148,13 +156,18 @@ fn launch(site: &Site) -> Daemon {
     Daemon::start(&mut command, &site.path("containerd.log"))
 }
 
-/// The benchmark's program that waits, static, alone in an image.
+/// The benchmark's program that waits, static, alone in an image; `BERTH_TEST_PAUSE` names one that was built.
 fn pause_image(site: &Site) -> PathBuf {
     let directory = site.path("pause");
     let root = directory.join("rootfs");
     fs::create_dir_all(&root).expect("the image's root");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/pause.c");
-    Command::new("cc").args(["-static", "-O2", source, "-o"]).arg(root.join("pause")).done().ok();
+    let program = root.join("pause");
+    if let Some(path) = std::env::var_os("BERTH_TEST_PAUSE") {
+        fs::copy(path, program).expect("a copy of the program");
+    } else {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/pause.c");
+        Command::new("cc").args(["-static", "-O2", source, "-o"]).arg(program).done().ok();
+    }
     image::pack(&directory, &root, PAUSE, json!({ "Entrypoint": ["/pause"] }))
 }
 
@@ -216,13 +229,14 @@ impl Cri {
     fn pod(&self, patch: &Value) -> Pod<'_> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("pod-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let parent = self.parent.below(&name.replace('-', "_"));
         let logs = self.site.path("logs").join(&name);
         fs::create_dir_all(&logs).expect("the directory of logs");
         let mut config = json!({
             "metadata": { "name": name, "uid": name, "namespace": "berth-test", "attempt": 0 },
             "log_directory": logs,
             "linux": {
-                "cgroup_parent": self.parent,
+                "cgroup_parent": Path::new("/").join(parent.path()),
                 // NamespaceMode: POD 0, CONTAINER 1, NODE 2.
                 "security_context": { "namespace_options": { "network": 2, "pid": 1, "ipc": 0 } },
             },
@@ -230,7 +244,7 @@ impl Cri {
         merge(&mut config, patch);
         let request = json!({ "config": config, "runtime_handler": self.site.runtime.name });
         let id = self.ok("RunPodSandbox", &request)["pod_sandbox_id"].as_str().expect("an id").to_owned();
-        Pod { cri: self, id, config }
+        Pod { cri: self, id, parent, config }
     }
 
     /// What the client heard on a stream that `Exec` or `Attach` opened.
@@ -247,6 +261,8 @@ impl Cri {
 struct Pod<'a> {
     cri: &'a Cri,
     id: String,
+    /// As the kubelet has it: a cgroup of the pod's own, which this one does not make.
+    parent: Parent,
     config: Value,
 }
 
@@ -399,7 +415,7 @@ impl Container<'_> {
     /// A file of its cgroup.
     #[track_caller]
     fn cgroup(&self, controller: &str, v1: &str, v2: &str) -> String {
-        cgroup(&format!("{}/{}", self.pod.cri.parent, self.id), controller, v1, v2)
+        cgroups::file(&self.pod.parent.container("cri-containerd", &self.id), controller, v1, v2)
     }
 }
 

@@ -3,8 +3,9 @@
 //! They name `/usr/local/bin/berth`: everything here runs in a mount namespace in which that is the runtime under
 //! test. What isolates an engine from the machine's own is given beside the block, never in it.
 
+use crate::cgroups::{Parent, PodmansParent, by_systemd};
 use crate::image;
-use crate::podman::Parent;
+use crate::podman::limits_of_processes;
 use crate::site::{Bounded, Daemon, Done, Engine, Runtime, Scenario, Site};
 use serde_json::Value;
 use std::fs;
@@ -14,7 +15,8 @@ use std::process::Command;
 pub struct Documents {
     site: Site,
     archive: String,
-    podmans: Parent,
+    parent: Parent,
+    podmans: PodmansParent,
 }
 
 impl Engine for Documents {
@@ -35,13 +37,14 @@ impl Engine for Documents {
         fs::create_dir(site.path("bin")).expect("a directory");
         fs::copy(&runtime.path, site.path("bin/berth")).expect("a copy of the runtime");
         let archive = image::archive(&site.directory).to_string_lossy().into_owned();
-        Self { site, archive, podmans: Parent::before() }
+        let parent = Parent::new(&format!("berth-engines-{}-docs", std::process::id()));
+        Self { site, archive, parent, podmans: PodmansParent::before() }
     }
 
     fn stop(self) {
         self.podman(&["pod", "rm", "--all", "--force", "--time=0"]).ok();
         self.podman(&["rm", "--all", "--force", "--time=0"]).ok();
-        crate::leftovers::remove_cgroups(&self.cgroup());
+        self.parent.remove();
         self.podmans.remove();
         self.site.remove();
     }
@@ -88,15 +91,9 @@ impl Documents {
         command
     }
 
-    fn cgroup(&self) -> String {
-        format!("/berth-engines-{}-docs", std::process::id())
-    }
-
     fn podman(&self, args: &[&str]) -> Done {
-        // Podman's own limits of processes are beyond what a machine without CAP_SYS_RESOURCE grants.
-        let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n";
         let configuration = self.site.path("containers.conf");
-        let text = block("Podman and Buildah", "toml") + limits;
+        let text = block("Podman and Buildah", "toml") + "[containers]\n" + &limits_of_processes();
         fs::write(&configuration, text).expect("containers.conf");
         let mut command = self.command("podman");
         let path = |name: &str| self.site.path(name);
@@ -108,7 +105,10 @@ impl Documents {
             .arg("--tmpdir")
             .arg(path("tmp"));
         command.arg("--network-config-dir").arg(path("networks"));
-        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
+        command.args(["--storage-driver", "vfs", "--events-backend", "file"]);
+        if !by_systemd() {
+            command.args(["--cgroup-manager", "cgroupfs"]);
+        }
         command.args(args).env("CONTAINERS_CONF", configuration).done()
     }
 }
@@ -144,7 +144,7 @@ fn docker(documents: &Documents) {
         .arg("--exec-root")
         .arg(path("exec"));
     command.arg("--pidfile").arg(path("pid")).args(["--host", &host, "--bridge=none", "--iptables=false"]);
-    command.args(["--storage-driver=vfs", "--cgroup-parent", &documents.cgroup()]);
+    command.args(["--storage-driver=vfs", "--cgroup-parent", &documents.parent.word()]);
     let mut daemon = Daemon::start(&mut command, &path("dockerd.log"));
     let docker = |args: &[&str]| Command::new("docker").args(["--host", &host]).args(args).done();
     daemon.await_ready(|| docker(&["version"]).status.success());

@@ -1,10 +1,28 @@
 //! What may not be left when an engine has stopped: processes, mounts, cgroups, network namespaces, files
-//! below /run, BPF programs.
+//! below /run, BPF programs, units of systemd.
 
+use crate::cgroups;
+use crate::site::Bounded;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
+
+/// What engines, runtimes and systemd make the first time that they run, and keep.
+const KEPT: [&str; 11] = [
+    "cgroup /sys/fs/cgroup/podman_probe",
+    "directory /run/berth",
+    "directory /run/containerd",
+    "directory /run/containerd/fifo",
+    "directory /run/containerd/runc",
+    "directory /run/containerd/s",
+    "directory /run/docker",
+    "directory /run/docker/plugins",
+    "directory /run/runc",
+    "directory /run/systemd/system.control",
+    "directory /run/systemd/transient",
+];
 
 /// A listing of the host, one line for each thing.
 pub struct Leftovers(BTreeSet<String>);
@@ -21,6 +39,8 @@ impl Leftovers {
             lines.extend(entries.map(|entry| format!("network namespace {}", entry.path().display())));
         }
         lines.extend(programs());
+        lines.extend(units());
+        lines.retain(|line| !KEPT.contains(&line.as_str()));
         // Another run of these tests is none of ours.
         lines.retain(|line| !line.contains("berth-engines-") || line.contains(&mark()));
         Self(lines)
@@ -138,7 +158,25 @@ pub fn has_cgroup(path: &str) -> bool {
     hierarchies.chain([top.to_owned()]).any(|hierarchy| hierarchy.join(path.trim_start_matches('/')).exists())
 }
 
-/// The BPF programs of the kernel by id, as bpftool(8) lists them.
+/// systemd's scopes and slices, whatever their state, and all units that have failed.
+fn units() -> Vec<String> {
+    if !cgroups::has_systemd() {
+        return Vec::new();
+    }
+    let list = |which: &str| {
+        let mut command = Command::new("systemctl");
+        command.args(["list-units", "--all", "--plain", "--no-legend", which]).done().ok()
+    };
+    let text = list("--type=scope,slice") + "\n" + &list("--failed");
+    // UNIT LOAD ACTIVE SUB DESCRIPTION
+    let units = text.lines().filter(|line| !line.trim().is_empty());
+    units
+        .map(|line| format!("unit {}", line.split_whitespace().take(4).collect::<Vec<_>>().join(" ")))
+        .collect()
+}
+
+/// The BPF programs of the kernel by id, as bpftool(8) lists them; where systemd has some of its own, which it loads
+/// anew when it is reloaded, by their number.
 fn programs() -> Vec<String> {
     const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
     let mut found = Vec::new();
@@ -148,7 +186,8 @@ fn programs() -> Vec<String> {
     while unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_NEXT_ID, attr.as_mut_ptr(), size_of_val(&attr)) }
         == 0
     {
-        found.push(format!("BPF program {}", attr[1]));
+        let name = if cgroups::has_systemd() { found.len() } else { attr[1] as usize };
+        found.push(format!("BPF program {name}"));
         attr[0] = attr[1];
         attr[1] = 0;
     }

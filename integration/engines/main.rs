@@ -6,6 +6,7 @@
 
 #![allow(clippy::expect_used, reason = "a test says what it expected by failing")]
 
+mod cgroups;
 mod containerd;
 mod cri;
 mod docker;
@@ -33,6 +34,7 @@ engines [--runtime NAME=PATH]… [--list] [FILTER…]
   what fails for the others is shown and is no failure. Default: berth=target/berth runc=(from PATH).
   A filter is a part of `engine::scenario`.
 
+  BERTH_ENGINES_CGROUPS      cgroupfs or systemd: the engines' cgroup driver (default: systemd's where it runs on cgroup v2)
   BERTH_PROBE_SECONDS        how long Kubernetes' exec probes go on, one each second (default 60)
   BERTH_TEST_SLOW            factor for every timeout
   BERTH_TEST_STRICT=1        a skip fails, unless its reason is in BERTH_TEST_EXPECTED_SKIPS (separated by ;)

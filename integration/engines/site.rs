@@ -92,6 +92,18 @@ pub fn slow() -> u32 {
     std::env::var("BERTH_TEST_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
+/// How many clients of an engine one machine bears at the same time.
+pub fn at_once() -> usize {
+    if slow() < 5 { 50 } else { 5 }
+}
+
+/// Whether we have CAP_SYS_RESOURCE: hard limits can be raised, and processes protected from the OOM killer.
+pub fn may_exceed_limits() -> bool {
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let own = fs::read_to_string("/proc/self/status").expect("status").replace('\t', " ");
+    crate::status::set(&own, "CapEff") & CAP_SYS_RESOURCE != 0
+}
+
 /// A PATH where CRIU is found: first where `integration/dependencies` puts one for kernels that are too new for
 /// Debian's.
 pub fn criu_path() -> String {

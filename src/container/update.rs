@@ -38,7 +38,7 @@ pub fn update(host: &Host, id: &str, changes: LinuxResources, shares: Option<&Li
     }
     // A container without a cgroup may have a class all the same.
     if shares.is_none() || changes != LinuxResources::default() {
-        let result = set_limits(&record, &mut config, changes);
+        let result = set_limits(&record, &mut config, &changes);
         result.map_err(|error| match &class {
             Some(class) => class.set_back_after(error),
             None => error,
@@ -48,7 +48,8 @@ pub fn update(host: &Host, id: &str, changes: LinuxResources, shares: Option<&Li
     config.write(&dir, shares)
 }
 
-fn set_limits(record: &Record, config: &mut Config, mut changes: LinuxResources) -> Result<()> {
+fn set_limits(record: &Record, config: &mut Config, changes: &LinuxResources) -> Result<()> {
+    let mut changes = without_unset(changes)?;
     unlimit_swap_with_memory(&mut changes);
     let merged: LinuxResources = merge(&config.resources, &changes)?;
     let mut wanted = changes;
@@ -65,6 +66,25 @@ fn set_limits(record: &Record, config: &mut Config, mut changes: LinuxResources)
     result?;
     config.resources = merged;
     Ok(())
+}
+
+/// Members of which 0, or an empty list, is no value.
+const UNSET_BY_ZERO: [(&str, &[&str]); 3] = [
+    ("memory", &["limit", "reservation", "swap", "kernel", "kernelTCP"]),
+    ("cpu", &["shares", "quota", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems"]),
+    ("blockIO", &["weight", "leafWeight"]),
+];
+
+/// The changes without what they only seem to mention: Docker 20.10 sends a memory limit of 0 when anything else is
+/// updated. Merged with the limits in force it would take the place of the real one.
+fn without_unset(changes: &LinuxResources) -> Result<LinuxResources> {
+    let mut document = serde_json::to_value(changes).map_err(encoding)?;
+    for (kind, members) in UNSET_BY_ZERO {
+        if let Some(Value::Object(limits)) = document.get_mut(kind) {
+            limits.retain(|name, value| !members.contains(&name.as_str()) || (*value != 0 && *value != ""));
+        }
+    }
+    serde_json::from_value(document).map_err(encoding)
 }
 
 /// Memory without a limit and swap with the old one would not fit together, and nobody who lifts the
@@ -195,6 +215,22 @@ mod tests {
         assert_eq!(
             merged(json!({"devices": [rule(true, 3), rule(true, 5)]}), json!({"devices": [rule(false, 3)]})),
             json!({"devices": [rule(false, 3)]})
+        );
+    }
+
+    #[test]
+    fn what_is_zero_is_not_mentioned() {
+        let all = json!({
+            "memory": {"limit": 0, "reservation": 0, "swap": 0, "kernel": 0, "kernelTCP": 0, "swappiness": 0},
+            "cpu": {"shares": 0, "quota": 0, "period": 0, "realtimeRuntime": 0, "realtimePeriod": 0, "cpus": "", "mems": "", "idle": 0},
+            "blockIO": {"weight": 0, "leafWeight": 0},
+            "pids": {"limit": 0},
+        });
+        let changes = without_unset(&serde_json::from_value(all).unwrap()).unwrap();
+        // Those of which 0 is a value.
+        assert_eq!(
+            serde_json::to_value(changes).unwrap(),
+            json!({"memory": {"swappiness": 0}, "cpu": {"idle": 0}, "blockIO": {}, "pids": {"limit": 0}})
         );
     }
 

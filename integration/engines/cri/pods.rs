@@ -1,8 +1,9 @@
 //! Pods and containers as the kubelet starts, watches and ends them.
 
 use super::{Cri, EXITED, RUNNING, launch, require_network};
-use crate::containerd::is_cgroup2;
-use crate::site::{eventually, slow};
+use crate::cgroups::{assert_shares, by_systemd, is_cgroup2, unit};
+use crate::require;
+use crate::site::{eventually, may_exceed_limits, sh, slow};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -14,6 +15,9 @@ pub fn handler(cri: &Cri) {
     assert_eq!((&status["state"], &status["runtime_handler"]), (&json!(0), &json!(cri.site.runtime.name)));
     // Its state is where the handler's `Root` says, written by the handler's binary.
     assert!(cri.site.path("runtime/k8s.io").join(&pod.id).is_dir());
+    // The kernel looks for others first when memory is short.
+    let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", pod.pid())).expect("its score");
+    assert!(!may_exceed_limits() || score == "-998\n", "{score}");
     pod.end();
     let config = json!({ "metadata": { "name": "n", "uid": "u", "namespace": "berth-test" } });
     let refused = cri.call("RunPodSandbox", &json!({ "config": config, "runtime_handler": "no-such" }));
@@ -118,7 +122,7 @@ pub fn resources(cri: &Cri) {
     let v2 = is_cgroup2();
     assert_eq!(memory(), "67108864");
     assert_eq!(quota(), if v2 { "20000 100000" } else { "20000" });
-    assert_eq!(container.cgroup("cpu", "cpu.shares", "cpu.weight"), if v2 { "8" } else { "204" });
+    assert_shares(&container.cgroup("cpu", "cpu.shares", "cpu.weight"), 204);
     assert_eq!(container.cgroup("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
     assert_eq!(
         container.exec_prints("cat /proc/1/oom_score_adj; grep Cpus_allowed_list /proc/self/status"),
@@ -132,12 +136,34 @@ pub fn resources(cri: &Cri) {
     );
     assert_eq!(memory(), "134217728");
     assert_eq!(quota(), if v2 { "30000 100000" } else { "30000" });
-    assert_eq!(container.cgroup("cpu", "cpu.shares", "cpu.weight"), if v2 { "20" } else { "512" });
+    assert_shares(&container.cgroup("cpu", "cpu.shares", "cpu.weight"), 512);
     assert_eq!(container.cgroup("cpuset", "cpuset.cpus", "cpuset.cpus"), "0", "what is not named stays");
     // Downwards as well.
     update(json!({ "memory_limit_in_bytes": 50_331_648 }));
     assert_eq!(memory(), "50331648");
     pod.end();
+}
+
+pub fn scope(cri: &Cri) {
+    require!(by_systemd(), "the cgroup driver is not systemd's");
+    let pod = cri.pod(&json!({}));
+    let limits = json!({ "cpu_period": 100_000, "cpu_quota": 20_000, "memory_limit_in_bytes": 67_108_864 });
+    let container = pod.container("sleep 1000", &json!({ "linux": { "resources": limits } }));
+    let scope = format!("cri-containerd-{}.scope", container.id);
+    let wanted = [("Slice", pod.parent.word()), ("MemoryMax", "67108864".into()), ("Delegate", "yes".into())];
+    for (name, value) in &wanted {
+        assert_eq!(&unit(&scope, name), value, "{name}");
+    }
+    assert_eq!(unit(&format!("cri-containerd-{}.scope", pod.id), "Slice"), pod.parent.word());
+    // As the kubelet limits a pod, when its containers run already.
+    sh(&format!("systemctl set-property --runtime {} MemoryMax=80M TasksMax=90", pod.parent.word())).ok();
+    sh("systemctl daemon-reload").ok();
+    sh(&format!("systemctl revert {}", pod.parent.word())).ok();
+    assert_eq!(container.cgroup("memory", "", "memory.max"), "67108864");
+    assert_eq!(container.cgroup("cpu", "", "cpu.max"), "20000 100000");
+    assert_eq!(container.exec_prints("echo in"), "in");
+    pod.end();
+    assert_eq!(unit(&scope, "LoadState"), "not-found");
 }
 
 pub fn stats(cri: &Cri) {

@@ -1,7 +1,7 @@
 //! What a pod's security context and volumes make of a container, seen from inside.
 
 use super::{Cri, require_network};
-use crate::containerd::is_cgroup2;
+use crate::cgroups::is_cgroup2;
 use crate::require;
 use crate::site::sh;
 use crate::status::{PRINT, field, set};

@@ -24,7 +24,11 @@ impl Engine for AsDefault {
             "default-runtime": word(runtime),
             "live-restore": true,
         });
-        Self(Docker::launch(Self::NAME, runtime, Setup { settings, ..Setup::default() }))
+        Self(Docker::launch(
+            Self::NAME,
+            runtime,
+            Setup { settings, in_system_slice: true, ..Setup::default() },
+        ))
     }
 
     fn stop(self) {

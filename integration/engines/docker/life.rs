@@ -3,7 +3,7 @@
 use super::{Docker, cgroup_of};
 use crate::image;
 use crate::leftovers::mounts_below;
-use crate::site::{eventually, slow, wait};
+use crate::site::{at_once, eventually, slow, wait};
 use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -185,7 +185,7 @@ pub fn init(docker: &Docker) {
 
 pub fn many(docker: &Docker) {
     let names: Vec<String> = (0..50).map(|number| format!("many-{number}")).collect();
-    let mut clients: Vec<_> = names
+    let mut clients = names
         .iter()
         .map(|name| {
             let script = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
@@ -199,12 +199,15 @@ pub fn many(docker: &Docker) {
                 image::NAME,
             ]);
             client.args(["sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::null());
-            client.spawn().expect("a client")
+            client
         })
-        .collect();
-    for client in &mut clients {
-        let status = wait(client, Duration::from_secs(120) * slow()).expect("docker run ends");
-        assert!(status.success(), "{status}");
+        .collect::<Vec<_>>();
+    for some in clients.chunks_mut(at_once()) {
+        let some: Vec<_> = some.iter_mut().map(|client| client.spawn().expect("a client")).collect();
+        for mut client in some {
+            let status = wait(&mut client, Duration::from_secs(120) * slow()).expect("docker run ends");
+            assert!(status.success(), "{status}");
+        }
     }
     let running = docker.cli(&["ps", "--quiet", "--filter", "name=many-", "--filter", "status=running"]).ok();
     assert_eq!(running.lines().count(), 50);

@@ -16,10 +16,12 @@ mod resources;
 mod restart;
 mod rights;
 mod sharing;
+mod systemd;
 
 pub use default::AsDefault;
 pub use remapped::Remapped;
 
+use crate::cgroups::{Parent, by_systemd, is_cgroup2};
 use crate::image;
 use crate::leftovers;
 use crate::site::{Bounded, Daemon, Done, Engine, Runtime, Scenario, Site, sh, slow};
@@ -53,8 +55,8 @@ pub struct Docker {
     /// The flags of `docker run` and `create` that name the runtime.
     named: Vec<String>,
     flags: Vec<String>,
-    /// The parent of its containers' cgroups, from each hierarchy's root.
-    cgroup: String,
+    /// The parent of its containers' cgroups.
+    parent: Parent,
 }
 
 /// How a daemon differs from the plain one.
@@ -68,6 +70,8 @@ struct Setup {
     before: String,
     /// Containers name the runtime with `--runtime`.
     named: bool,
+    /// With systemd's driver nothing says where containers are: they are in system.slice.
+    in_system_slice: bool,
 }
 
 impl Engine for Docker {
@@ -104,6 +108,7 @@ impl Engine for Docker {
         Scenario { name: "stats --no-stream", run: resources::stats },
         Scenario { name: "--ulimit", run: resources::ulimit },
         Scenario { name: "--cgroup-parent", run: resources::cgroup_parent },
+        Scenario { name: "a scope of systemd's, reloaded and stopped", run: systemd::scope },
         Scenario { name: "--shm-size, --oom-score-adj", run: resources::rest },
         Scenario { name: "--user, --group-add, --workdir, --env, --hostname", run: rights::identity },
         Scenario { name: "--cap-add, --cap-drop", run: rights::capabilities },
@@ -174,9 +179,13 @@ impl Docker {
         containerd.await_ready(|| {
             Command::new("ctr").arg("--address").arg(&address).arg("version").done().status.success()
         });
-        let cgroup = format!("/berth-engines-{}-{name}-{}", std::process::id(), runtime.name);
+        let parent = if setup.in_system_slice && by_systemd() {
+            Parent::new("system")
+        } else {
+            Parent::new(&format!("berth-engines-{}-{name}-{}", std::process::id(), runtime.name))
+        };
         let named = if setup.named { vec!["--runtime".to_owned(), word(runtime)] } else { Vec::new() };
-        let dockerd = Self::dockerd(&site, &containerd, &cgroup, &setup.flags);
+        let dockerd = Self::dockerd(&site, &containerd, &parent, &setup.flags);
         let docker = Self {
             site,
             word: word(runtime),
@@ -184,7 +193,7 @@ impl Docker {
             dockerd: RefCell::new(dockerd),
             named,
             flags: setup.flags,
-            cgroup,
+            parent,
         };
         docker.dockerd.borrow_mut().await_ready(|| docker.cli(&["version"]).status.success());
         let archive = image::archive(&docker.site.directory);
@@ -193,7 +202,7 @@ impl Docker {
     }
 
     /// dockerd in containerd's namespaces. Directly below nsenter(1), which executes it.
-    fn dockerd(site: &Site, containerd: &Daemon, cgroup: &str, flags: &[String]) -> Daemon {
+    fn dockerd(site: &Site, containerd: &Daemon, parent: &Parent, flags: &[String]) -> Daemon {
         let mut command = Command::new("nsenter");
         command.args(["--target", &containerd.pid().to_string(), "--net", "--mount", "dockerd"]);
         let flag = |name: &str, file: &str| format!("--{name}={}", site.path(file).display());
@@ -204,11 +213,22 @@ impl Docker {
             flag("pidfile", "pid"),
             flag("containerd", "containerd.sock"),
             format!("--host=unix://{}", site.path("sock").display()),
-            format!("--cgroup-parent={cgroup}"),
         ]);
-        // The cgroup's name is a path, whatever systemd does on this machine. Nothing leaves the network namespace.
-        command.args(["--exec-opt=native.cgroupdriver=cgroupfs", "--bip=172.30.99.1/24"]);
-        command.args(["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]);
+        if !parent.is_system() {
+            command.arg(format!("--cgroup-parent={}", parent.word()));
+        }
+        if !by_systemd() {
+            // Whatever systemd does on this machine.
+            command.arg("--exec-opt=native.cgroupdriver=cgroupfs");
+        }
+        // Nothing leaves the network namespace.
+        command.args([
+            "--bip=172.30.99.1/24",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+        ]);
         // A `runc` that a scenario lays there comes before the machine's.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", site.path("bin").display()));
@@ -227,7 +247,9 @@ impl Docker {
         // Each serves one container and ends with it.
         let shims =
             leftovers::end_processes(&format!("-address {}", self.site.path("containerd.sock").display()));
-        leftovers::remove_cgroups(&self.cgroup);
+        if !self.parent.is_system() {
+            self.parent.remove();
+        }
         self.site.remove();
         assert!(shims.is_empty(), "shims outlived their containers: {shims:?}");
     }
@@ -342,7 +364,7 @@ impl Docker {
         self.dockerd.borrow_mut().stop();
         between();
         *self.dockerd.borrow_mut() =
-            Self::dockerd(&self.site, &self.containerd.borrow(), &self.cgroup, &self.flags);
+            Self::dockerd(&self.site, &self.containerd.borrow(), &self.parent, &self.flags);
         self.dockerd.borrow_mut().await_ready(|| self.cli(&["version"]).status.success());
     }
 
@@ -368,7 +390,8 @@ impl Docker {
 /// Where a process is for a controller, and whether that is cgroup v2.
 fn cgroup_of(pid: u32, controller: &str) -> (PathBuf, bool) {
     let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("/proc/PID/cgroup");
-    for line in lines.lines() {
+    // A machine of cgroup v2 alone may be a container on one with v1, whose kernel tells of both.
+    for line in lines.lines().filter(|_| !is_cgroup2()) {
         let mut parts = line.splitn(3, ':').skip(1);
         let (names, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or("/"));
         if names.split(',').any(|name| name == controller) {

@@ -51,7 +51,11 @@ impl Engine for Remapped {
         );
         let settings = serde_json::json!({ "userns-remap": "berth-user" });
         let flags = vec![added(runtime)];
-        Self(Docker::launch(Self::NAME, runtime, Setup { settings, flags, before, named: true }))
+        Self(Docker::launch(
+            Self::NAME,
+            runtime,
+            Setup { settings, flags, before, named: true, ..Setup::default() },
+        ))
     }
 
     fn stop(self) {

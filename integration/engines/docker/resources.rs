@@ -1,13 +1,14 @@
 //! Limits: as the kernel's files have them, and as a user of the container meets them.
 
 use super::{Docker, cgroup_of};
+use crate::cgroups::assert_shares;
 use crate::site::eventually;
 use std::fs;
 
 const MIB: u64 = 1024 * 1024;
 
 /// The cpu limit in the form of v2's cpu.max.
-fn cpu(docker: &Docker, name: &str) -> String {
+pub fn cpu(docker: &Docker, name: &str) -> String {
     if cgroup_of(docker.pid(name), "cpu").1 {
         return docker.cgroup_file(name, "cpu", "", "cpu.max");
     }
@@ -15,7 +16,7 @@ fn cpu(docker: &Docker, name: &str) -> String {
     format!("{} {}", file("cpu.cfs_quota_us"), file("cpu.cfs_period_us"))
 }
 
-fn memory(docker: &Docker, name: &str) -> String {
+pub fn memory(docker: &Docker, name: &str) -> String {
     docker.cgroup_file(name, "memory", "memory.limit_in_bytes", "memory.max")
 }
 
@@ -32,7 +33,7 @@ pub fn limits(docker: &Docker) {
     assert_eq!(cpu(docker, "limits"), "50000 100000");
     assert_eq!(pids(docker, "limits"), "20");
     let weight = docker.cgroup_file("limits", "cpu", "cpu.shares", "cpu.weight");
-    assert!(["512", "20", "59"].contains(&weight.as_str()), "{weight}");
+    assert_shares(&weight, 512);
     // The twenty-first process is refused.
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 5 & done; echo all";
     let done = docker.cli(&["exec", "limits", "sh", "-c", script]);
@@ -110,14 +111,14 @@ pub fn ulimit(docker: &Docker) {
 
 pub fn cgroup_parent(docker: &Docker) {
     docker.idle("daemons", &[]);
-    let mine = format!("{}/below/mine", docker.cgroup);
-    docker.idle("parent", &["--cgroup-parent", &mine]);
-    for (name, parent) in [("daemons", docker.cgroup.as_str()), ("parent", &mine)] {
+    let mine = docker.parent.below("below").below("mine");
+    docker.idle("parent", &["--cgroup-parent", &mine.word()]);
+    for (name, parent) in [("daemons", &docker.parent), ("parent", &mine)] {
         let id = docker.inspect(name, "{{.Id}}");
         let pid = docker.pid(name);
         for controller in ["memory", "pids", "cpu"] {
             let (directory, _) = cgroup_of(pid, controller);
-            assert!(directory.ends_with(format!("{}/{id}", &parent[1..])), "{}", directory.display());
+            assert!(directory.ends_with(parent.container("docker", &id)), "{}", directory.display());
             let members = fs::read_to_string(directory.join("cgroup.procs")).expect("cgroup.procs");
             assert!(members.lines().any(|line| line == pid.to_string()), "{members}");
         }

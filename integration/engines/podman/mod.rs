@@ -11,9 +11,9 @@ mod rootless;
 mod sharing;
 mod system;
 
+use crate::cgroups::{PodmansParent, by_systemd};
 use crate::image;
-use crate::leftovers;
-use crate::site::{Bounded, Done, Engine, Runtime, Scenario, Site};
+use crate::site::{Bounded, Done, Engine, Runtime, Scenario, Site, may_exceed_limits};
 use crate::user::User;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -30,7 +30,7 @@ pub struct Podman {
     pub home: PathBuf,
     /// `--runroot`, which Podman wants to be short.
     state: PathBuf,
-    parent: Parent,
+    parent: PodmansParent,
 }
 
 impl Engine for Podman {
@@ -106,7 +106,7 @@ impl Engine for Podman {
 
 impl Podman {
     fn prepare(site: Site, user: Option<User>, home: PathBuf) -> Self {
-        let parent = Parent::before();
+        let parent = PodmansParent::before();
         let state = site.path("run");
         fs::create_dir(&state).expect("a directory");
         let podman = Self { site, user, home, state, parent };
@@ -117,13 +117,14 @@ impl Podman {
         podman
     }
 
-    /// The lines of docs/engines.md, which has a test of its own, and what the machine asks for: no lock in /dev/shm
-    /// that outlives the test, and limits that can be set without CAP_SYS_RESOURCE.
+    /// The lines of docs/engines.md, which has a test of its own; no lock in /dev/shm that outlives the test; and
+    /// limits that can be set without CAP_SYS_RESOURCE, where that is missing.
     fn configure(&self) {
         let Runtime { name, path } = &self.site.runtime;
         let supports = if name == "berth" { "runtime_supports_nocgroup = [\"berth\"]\n" } else { "" };
+        let limits = limits_of_processes();
         let text = format!(
-            "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
+            "[containers]\n{limits}\
              [engine]\nruntime = {name:?}\nlock_type = \"file\"\nruntime_supports_json = [{name:?}]\n{supports}\
              [engine.runtimes]\n{name} = [{path:?}]\n"
         );
@@ -165,7 +166,10 @@ impl Podman {
         let mut command = self.command("podman");
         command.args(self.storage()).arg("--tmpdir").arg(self.state.join("libpod"));
         command.arg("--network-config-dir").arg(self.home.join("networks"));
-        command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]).args(args);
+        if !by_systemd() {
+            command.args(["--cgroup-manager", "cgroupfs"]);
+        }
+        command.args(["--events-backend", "file"]).args(args);
         command
     }
 
@@ -238,24 +242,12 @@ impl Podman {
     }
 }
 
-/// Podman's cgroup for containers and conmon, which it leaves there.
-pub struct Parent {
-    /// It was there before, and stays.
-    of_others: bool,
-}
-
-impl Parent {
-    const PATH: &str = "/libpod_parent";
-
-    /// Before the first call of Podman.
-    pub fn before() -> Self {
-        Self { of_others: leftovers::has_cgroup(Self::PATH) }
-    }
-
-    /// After the last.
-    pub fn remove(self) {
-        if !self.of_others {
-            leftovers::remove_cgroups(Self::PATH);
-        }
-    }
+/// Lines of `[containers]`: Podman's own limits are beyond what a machine without CAP_SYS_RESOURCE grants, or one that
+/// keeps the controller of pids on cgroup v1.
+pub fn limits_of_processes() -> String {
+    let ulimits = "default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n";
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let lacks_pids = controllers.is_ok_and(|names| !names.split_whitespace().any(|name| name == "pids"));
+    let lines = [(!may_exceed_limits(), ulimits), (lacks_pids, "pids_limit = 0\n")];
+    lines.iter().filter(|(applies, _)| *applies).map(|(_, line)| *line).collect()
 }

@@ -1,12 +1,14 @@
 //! Flags of `podman run`, seen from inside the container and in the kernel's files.
 
 use super::Podman;
+use crate::cgroups::{by_systemd, has_systemd};
 use crate::image;
 use crate::require;
-use crate::site::sh;
+use crate::site::{Bounded, sh};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
+use std::process::Command;
 
 pub fn read_only(podman: &Podman) {
     let script = "touch /new 2>/dev/null && exit 1; touch /tmp/new /scratch/new && stat -f -c %T /scratch; df -m /scratch | tail -1";
@@ -150,7 +152,12 @@ pub fn apparmor(podman: &Podman) {
     require!(Path::new("/sys/kernel/security/apparmor/profiles").exists(), "no AppArmor in this kernel");
     let label = podman.run("--security-opt apparmor=unconfined", "cat /proc/self/attr/current").ok();
     assert_eq!(label, "unconfined");
-    podman.run("--security-opt apparmor=not-loaded", "true").exits(125);
+    // Podman's own profile, which it loads.
+    let label = podman.run("", "cat /proc/self/attr/current").ok();
+    assert!(label.starts_with("containers-default-") && label.ends_with(" (enforce)"), "{label}");
+    // It looks for itself whether a profile is loaded.
+    let done = podman.run("--security-opt apparmor=not-loaded", "true").exits(126);
+    assert!(done.stderr.contains("specified but not loaded"), "{}", done.describe());
 }
 
 pub fn privileged(podman: &Podman) {
@@ -217,26 +224,55 @@ pub fn out_of_memory(podman: &Podman) {
     podman.remove("oom");
 }
 
+/// Where a process is, as the host sees it.
+fn cgroups_of(pid: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups")
+}
+
 pub fn cgroups_without_conmon(podman: &Podman) {
     podman.up("without", "--cgroups=no-conmon", "sleep 1000");
-    let conmon = podman.inspect("without", "{{.State.ConmonPid}}");
-    let cgroup = fs::read_to_string(format!("/proc/{conmon}/cgroup")).expect("its cgroup");
-    assert!(!cgroup.contains("libpod_parent"), "{cgroup}");
-    assert!(podman.exec("without", "cat /proc/self/cgroup").contains("libpod"));
+    let pid = |which: &str| podman.inspect("without", &format!("{{{{.State.{which}}}}}"));
+    let (conmon, container) = (cgroups_of(&pid("ConmonPid")), cgroups_of(&pid("Pid")));
+    assert!(!conmon.contains("libpod") && container.contains("/libpod-"), "{conmon}, {container}");
     podman.remove("without");
 }
 
 /// crun's `--cgroup-manager=disabled`.
 pub fn cgroups_disabled(podman: &Podman) {
     let own = fs::read_to_string("/proc/self/cgroup").expect("our cgroup");
-    assert_eq!(podman.run("--cgroups=disabled", "cat /proc/self/cgroup").ok(), own.trim_end());
+    let seen = podman.run("--cgroups=disabled --cgroupns=host", "cat /proc/self/cgroup").ok();
+    if podman.user.is_some() && by_systemd() {
+        // Podman is in a scope that the user's systemd made for it.
+        assert!(!seen.contains("libpod") && seen.contains("/podman-"), "{seen}");
+    } else {
+        assert_eq!(seen, own.trim_end());
+    }
+}
+
+const SERVICE: &str = "berth-engines-split.service";
+
+/// A command as a service of systemd's, as Podman's units run it, and not in the cgroup of the tests.
+fn as_service(command: &Command) -> Command {
+    let mut service = Command::new("systemd-run");
+    service.args(["--quiet", "--wait", "--pipe", "--collect", "--property=Delegate=yes", "--unit", SERVICE]);
+    for (name, value) in command.get_envs() {
+        service.arg(format!("--setenv={}={}", name.display(), value.unwrap_or_default().display()));
+    }
+    service.arg(command.get_program()).args(command.get_args());
+    service
 }
 
 pub fn cgroups_split(podman: &Podman) {
     let unified = sh("stat -f -c %T /sys/fs/cgroup").ok() == "cgroup2fs";
     require!(unified, "Podman splits its own cgroup on cgroup v2 only");
-    let cgroup = podman.run("--cgroups=split", "cat /proc/self/cgroup").ok();
-    assert!(cgroup.contains("libpod-payload"), "{cgroup}");
+    let flags = ["run", "--rm", "--network=none", "--cgroups=split", "--cgroupns=host", image::NAME];
+    let mut command = podman.client(&[&flags[..], &["cat", "/proc/self/cgroup"]].concat());
+    if has_systemd() {
+        command = as_service(&command);
+    }
+    let cgroup = command.done().ok();
+    assert!(cgroup.contains("/libpod-payload-"), "{cgroup}");
+    assert!(!has_systemd() || cgroup.contains(SERVICE), "{cgroup}");
 }
 
 pub fn cgroup_namespace(podman: &Podman) {

@@ -1,8 +1,9 @@
 //! Podman and Buildah of an ordinary user: the runtime runs as root of the user namespace that Podman makes.
 //!
-//! Without systemd and on cgroup v1 such a user has no cgroups: what needs them (pause, stats, limits) Podman refuses.
+//! Without systemd or on cgroup v1 such a user has no cgroups: what needs them (pause, stats, limits) Podman refuses.
 
 use super::{Podman, builds, life, options, sharing};
+use crate::cgroups::by_systemd;
 use crate::image;
 use crate::require;
 use crate::site::{Bounded, Engine, Runtime, Scenario, Site};
@@ -32,6 +33,13 @@ impl Engine for Rootless {
         Scenario {
             name: "runtime by path, and by name from containers.conf",
             run: |own| life::runtime_by_path(&own.0),
+        },
+        Scenario { name: "pause, unpause", run: |own| life::pause(with_cgroups(own)) },
+        Scenario { name: "stats", run: |own| life::stats(with_cgroups(own)) },
+        Scenario { name: "--memory, --pids-limit in a scope of the user's", run: limits },
+        Scenario {
+            name: "out of memory kills the process",
+            run: |own| options::out_of_memory(with_cgroups(own)),
         },
         Scenario { name: "the user's ids", run: ids },
         Scenario { name: "--userns=keep-id", run: keep_id },
@@ -85,6 +93,28 @@ impl Engine for Rootless {
         self.0.podman(&["system", "migrate"]).ok();
         self.0.finish();
     }
+}
+
+/// Where the user has cgroups.
+fn with_cgroups(own: &Rootless) -> &Podman {
+    require!(by_systemd(), "an ordinary user has no cgroups: the driver is not systemd's");
+    &own.0
+}
+
+/// The user's systemd may give memory and processes (`Delegate=` of user@.service).
+fn limits(own: &Rootless) {
+    let podman = with_cgroups(own);
+    podman.up("limited", "--memory=64m --memory-swap=64m --pids-limit=33", "sleep 1000");
+    let file = |name: &str| podman.exec("limited", &format!("cat /sys/fs/cgroup/{name}"));
+    assert_eq!([file("memory.max"), file("memory.swap.max"), file("pids.max")], ["67108864", "0", "33"]);
+    let pid = podman.inspect("limited", "{{.State.Pid}}");
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroup");
+    let id = podman.inspect("limited", "{{.Id}}");
+    let scope = format!("/user@{ID}.service/user.slice/libpod-{id}.scope");
+    assert!(cgroup.contains(&scope), "{cgroup}");
+    podman.remove("limited");
+    let left = format!("/sys/fs/cgroup/user.slice/user-{ID}.slice{scope}");
+    assert!(!fs::exists(&left).expect("cgroups"), "{left}");
 }
 
 fn ids(own: &Rootless) {

@@ -118,7 +118,7 @@ impl Cgroup {
     }
 
     /// Moves init into the cgroup that belongs to the container, and writes the limits that would have
-    /// refused the clone itself (`pids.max` 0 and 1 on v2). Call it when init needs no more processes of its own.
+    /// refused the clone itself (`pids.max` 0 on v2). Call it when init needs no more processes of its own.
     ///
     /// # Errors
     /// The kernel's.

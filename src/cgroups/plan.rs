@@ -34,7 +34,7 @@ pub struct Plan {
     pub(super) record: Record,
     /// In the order in which they are applied.
     pub(super) writes: Vec<Write>,
-    /// Writes that would refuse the container's first process, or its usher another: `pids.max` 0 and 1 on v2.
+    /// Writes that would refuse the container's first process: `pids.max` 0 on v2.
     pub(super) late: Vec<Write>,
     pub(super) devices: Rules,
     /// With the systemd driver.
@@ -116,9 +116,8 @@ pub fn plan(
     }
     // The kernel counts a process that is cloned into a cgroup against its limit, one that is moved
     // it does not (cgroup-v2.rst, "PID").
-    let refuses_init = |write: &Write| {
-        version == Version::V2 && write.file == "pids.max" && ["0", "1"].contains(&&*write.value)
-    };
+    let refuses_init =
+        |write: &Write| version == Version::V2 && write.file == "pids.max" && write.value == "0";
     let late = writes.extract_if(.., |write| refuses_init(write)).collect();
     Ok(Plan { record, writes, late, devices, scope, delegated: None })
 }

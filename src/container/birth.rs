@@ -78,6 +78,7 @@ pub fn bear(host: &Host, id: &str, options: &CreateOptions, start: Start) -> Res
         start,
         init: None,
         expected: None,
+        moved_in: false,
         devices: None,
     };
     match birth.go() {
@@ -109,6 +110,8 @@ struct Birth<'a> {
     init: Option<Child>,
     /// Some while `init` is the usher: who init is comes this way.
     expected: Option<OwnedFd>,
+    /// The kernel could not put the clone into its cgroup: what it makes is not there either, perhaps.
+    moved_in: bool,
     /// Network devices that are on their way into the container.
     devices: Option<Moved>,
 }
@@ -250,7 +253,8 @@ impl Birth<'_> {
         drop::<(InitEnd, Option<OwnedFd>)>((to_parent, to_birth));
         let pid = child.pid;
         (self.init, self.expected) = (Some(child), birth);
-        if !in_cgroup && cgroup.clone_into().is_some() {
+        self.moved_in = !in_cgroup && cgroup.clone_into().is_some();
+        if self.moved_in {
             cgroup.attach(pid).context("move init into its cgroup")?;
         }
         // Its children will be there too.
@@ -363,9 +367,13 @@ impl Birth<'_> {
         if let Some(usher) = self.init.replace(init) {
             process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
         }
-        // What hooks were told of was the usher.
-        self.record.init = None;
-        self.planned.scheduler.set_scheduler_of(self.init.as_ref().map_or(0, |init| init.pid.as_raw()))
+        let Some(init) = &self.init else { return Ok(()) };
+        // The usher may have been through before it was put there.
+        if self.moved_in {
+            self.record.cgroup.open()?.attach(init.pid).context("move init into its cgroup")?;
+        }
+        self.record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(init.pid))?;
+        self.planned.scheduler.set_scheduler_of(init.pid.as_raw())
     }
 
     /// A failed birth leaves no init whom we do not know.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Hook, Linux, LinuxMemory, Mount, Process, Spec};
+use oci_spec::runtime::{Hook, Hooks, Linux, LinuxMemory, LinuxPids, Mount, Process, Spec};
 
 use super::Host;
 use super::birth::Start;
@@ -95,11 +95,8 @@ fn compile(
         terminal.plain_newlines = start == Start::NowInForeground && foreground::reader_is_plain();
     }
 
-    // With a user namespace an usher is no use: what neighbours see is undumpable, and of a user namespace in which they
-    // have no rights.
-    let ushered = namespaces.join(Kind::Pid).is_some()
-        && !namespaces.has(Kind::User)
-        && mount::procfs_takes_a_pid_namespace();
+    let hooks = spec.hooks().clone().unwrap_or_default();
+    let ushered = is_ushered(spec, &hooks, &namespaces);
     let scheduler = match ushered {
         true => user_process.security.split_off_scheduler(),
         false => security::Plan::default(),
@@ -119,7 +116,6 @@ fn compile(
     let mut rootfs =
         self::rootfs(spec, &options.bundle, &root, view, &namespaces, options.no_pivot, warnings)?;
     rootfs.open_sources()?;
-    let hooks = spec.hooks().clone().unwrap_or_default();
     let prestart = hooks.prestart().clone().unwrap_or_default();
     let create_runtime = hooks.create_runtime().clone().unwrap_or_default();
 
@@ -154,6 +150,29 @@ fn compile(
         create_runtime,
         config,
     })
+}
+
+/// Whether init is made by an usher ([`init::Plan::ushered`]): with a pid namespace that is there. Not
+///
+/// - with a user namespace: what neighbours see is undumpable, and of a user namespace in which they have no rights;
+/// - with hooks that come before the program: they are told of init, which would not be there yet, and those of
+///   createContainer are in the neighbours' sight with the host's mounts themselves;
+/// - with offsets of a time namespace, for which the parent may need a helper that enters all namespaces;
+/// - with room for one process.
+fn is_ushered(spec: &Spec, hooks: &Hooks, namespaces: &namespaces::Plan) -> bool {
+    let is_empty = |hooks: &Option<Vec<Hook>>| hooks.as_ref().is_none_or(Vec::is_empty);
+    let resources = linux_of(spec).resources().clone().unwrap_or_default();
+    let pids = resources.pids().as_ref().map(LinuxPids::limit);
+    let unified = resources.unified().as_ref().is_some_and(|unified| unified.contains_key("pids.max"));
+    namespaces.join(Kind::Pid).is_some()
+        && !namespaces.has(Kind::User)
+        && namespaces.time_offsets.is_none()
+        && is_empty(hooks.prestart())
+        && is_empty(hooks.create_runtime())
+        && is_empty(hooks.create_container())
+        && !pids.is_some_and(|limit| (0..=1).contains(&limit))
+        && !unified
+        && mount::procfs_takes_a_pid_namespace()
 }
 
 /// What the container is shown of cgroups.

@@ -418,10 +418,8 @@ fn run_hooks(
         return Ok(());
     }
     // In the container's pid namespace: the number that the hook itself can use.
-    let pid = nix::unistd::getpid().as_raw();
-    // An usher has none there, and init is still to come.
-    let pid = if kind == hooks::Kind::CreateContainer && plan.ushered { 0 } else { pid };
-    let state = OciState { status: "created".into(), pid, ..plan.state.clone() };
+    let state =
+        OciState { status: "created".into(), pid: nix::unistd::getpid().as_raw(), ..plan.state.clone() };
     let state = state.to_json()?;
     let setting = hooks::Setting { state: &state, environment, output: &plan.hook_output, confine };
     hooks::run_all(kind, list, &setting)

@@ -16,6 +16,7 @@ use super::attach::setattr;
 use super::plan::Plan;
 use crate::error::{Call, Error, Result};
 use crate::sys::mount::{self, Attributes, Clone};
+use crate::sys::{mountinfo, procfs};
 
 /// A rootfs among the host's mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,28 +82,33 @@ impl HostMount {
     /// The kernel does not unmount it.
     pub fn remove(self, rootfs: &Path) -> Result<Option<String>> {
         // Its directory may have another name by now.
-        let point = match mount::point_of(self.id) {
-            Ok(point) => point,
-            Err(Errno::ENOENT) => return Ok(None),
-            // Before Linux 6.8.
-            Err(_) => rootfs.to_owned(),
-        };
-        let found = match open(&point, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(found) => found,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-            Err(errno) => return Ok(Some(format!("open({}): {}", point.display(), errno.desc()))),
-        };
-        match mount::id(found.as_fd()) {
-            Ok(id) if id == self.id => {}
-            Ok(_) if mount::point_of(self.id).is_err() => return Ok(None),
-            Ok(_) => return Ok(Some(format!("something else is mounted on {}", point.display()))),
-            Err(errno) => return Ok(Some(format!("statx({}): {}", point.display(), errno.desc()))),
+        let point = mount::point_of(self.id).unwrap_or_else(|_| rootfs.to_owned());
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let found = open(&point, flags, Mode::empty()).and_then(|fd| Ok((mount::id(fd.as_fd())?, fd)));
+        match found {
+            Ok((id, fd)) if id == self.id => {
+                // The very mount that was looked at, whatever its path leads to by now.
+                let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                let unmounted = umount2(&*itself, MntFlags::MNT_DETACH);
+                unmounted.call(|| format!("umount2({}, MNT_DETACH)", point.display())).map(|()| None)
+            }
+            _ if !self.exists()? => Ok(None),
+            Ok(_) => Ok(Some(format!("something else is mounted on {}", point.display()))),
+            Err(errno) => Ok(Some(format!("open({}): {}", point.display(), errno.desc()))),
         }
-        // The very mount that was looked at, whatever its path leads to by now.
-        let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let unmounted = umount2(&*itself, MntFlags::MNT_DETACH);
-        unmounted.call(|| format!("umount2({}, MNT_DETACH)", point.display()))?;
-        Ok(None)
+    }
+
+    fn exists(self) -> Result<bool> {
+        match mount::point_of(self.id) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            // Before Linux 6.8, where another may have got its number.
+            Err(_) => {
+                let table = procfs::read("/proc/self/mountinfo").call(|| "read(mountinfo)".into())?;
+                let number = self.id.to_string();
+                Ok(mountinfo::mounts(&table).any(|mount| mount.id == number.as_bytes()))
+            }
+        }
     }
 }
 

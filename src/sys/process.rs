@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::wait::{Id, WaitPidFlag};
 use nix::unistd::Pid;
 
 use super::cvt;
@@ -161,8 +162,11 @@ pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
     own(Pid::from_raw(i32::from_ne_bytes(number))).map(Some)
 }
 
-/// A child that another process has made for us. Nobody has reaped it: the number is nobody else's.
+/// A child that another process has made for us. Nobody has reaped it: the number is nobody else's. Who has told us may have
+/// been robbed of the means to do so, and a number that is no child's is not believed.
 fn own(pid: Pid) -> Result<Child> {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    nix::sys::wait::waitid(Id::Pid(pid), look).call(|| format!("waitid({pid}, WNOWAIT)"))?;
     match pidfd_open(pid) {
         Ok(pidfd) => Ok(Child { pid, pidfd }),
         Err(errno) => {

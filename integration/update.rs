@@ -148,7 +148,6 @@ fn an_unlimited_memory_frees_swap() {
     assert!(unlimited(&value(&container, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max")));
 }
 
-/// /dev/kmsg: nobody needs a right to open it for writing, and no default list has it.
 /// As Docker 20.10 sends `docker update --cpuset-cpus 0`: a memory limit of 0 with the swap limit in force could not be.
 fn zeros_are_not_mentioned() {
     for controller in ["cpu", "memory"] {
@@ -178,6 +177,7 @@ fn zeros_are_not_mentioned() {
     assert_eq!(value(&container, "cpu", "cpu.shares", "cpu.weight"), if is_v2() { "59" } else { "512" });
 }
 
+/// /dev/kmsg: nobody needs a right to open it for writing, and no default list has it.
 fn devices_stay_unless_given() {
     needs("pids");
     let device = "device:c:1:11:w";

@@ -160,18 +160,21 @@ fn compile(
 /// - with offsets of a time namespace, for which the parent may need a helper that enters all namespaces;
 /// - with room for one process.
 fn is_ushered(spec: &Spec, hooks: &Hooks, namespaces: &namespaces::Plan) -> bool {
+    // Nearly every container has a pid namespace of its own.
+    if namespaces.join(Kind::Pid).is_none() {
+        return false;
+    }
     let is_empty = |hooks: &Option<Vec<Hook>>| hooks.as_ref().is_none_or(Vec::is_empty);
-    let resources = linux_of(spec).resources().clone().unwrap_or_default();
-    let pids = resources.pids().as_ref().map(LinuxPids::limit);
-    let unified = resources.unified().as_ref().is_some_and(|unified| unified.contains_key("pids.max"));
-    namespaces.join(Kind::Pid).is_some()
-        && !namespaces.has(Kind::User)
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let pids = resources.and_then(|resources| resources.pids().as_ref()).map(LinuxPids::limit);
+    let unified = resources.and_then(|resources| resources.unified().as_ref());
+    !namespaces.has(Kind::User)
         && namespaces.time_offsets.is_none()
         && is_empty(hooks.prestart())
         && is_empty(hooks.create_runtime())
         && is_empty(hooks.create_container())
         && !pids.is_some_and(|limit| (0..=1).contains(&limit))
-        && !unified
+        && !unified.is_some_and(|unified| unified.contains_key("pids.max"))
         && mount::procfs_takes_a_pid_namespace()
 }
 

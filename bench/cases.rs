@@ -5,6 +5,7 @@ use crate::hierarchy::{self, Hierarchy};
 use crate::report;
 use crate::runtime::{self, Runtime, Sample, call, call_within, count_system_calls};
 use anyhow::{Context, Result, anyhow};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -95,12 +96,18 @@ impl Work {
         let state = Path::new("/run").join(&name);
         fs::create_dir_all(&bundles)?;
         fs::create_dir_all(&state)?;
+        // As /run is wherever containers run; here it may be part of a disk, whose journal would be measured too.
+        let none: Option<&str> = None;
+        mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), none).context("mount a tmpfs")?;
         Ok(Work { bundles, state })
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
+        if let Err(error) = umount2(&self.state, MntFlags::MNT_DETACH) {
+            eprintln!("bench: {} is left mounted: {error}", self.state.display());
+        }
         for directory in [&self.bundles, &self.state] {
             if let Err(error) = fs::remove_dir_all(directory) {
                 eprintln!("bench: {} is left behind: {error}", directory.display());

@@ -30,12 +30,12 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// Enters a private mount namespace if `layout` is "v2" and the host is not.
+    /// Enters a private mount namespace; if `layout` is "v2" and the host is not, /sys/fs/cgroup is cgroup2 there.
     pub fn enter(layout: &str) -> Result<Hierarchy> {
+        let none: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS).context("unshare the mount namespace")?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("make / private")?;
         if layout == "v2" && !is_v2() {
-            unshare(CloneFlags::CLONE_NEWNS).context("unshare the mount namespace")?;
-            let none: Option<&str> = None;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("make / private")?;
             umount2(ROOT, MntFlags::MNT_DETACH).context("detach the host's /sys/fs/cgroup")?;
             mount(Some("cgroup2"), ROOT, Some("cgroup2"), MsFlags::empty(), none).context("mount cgroup2")?;
         }

@@ -11,7 +11,7 @@ pub struct Runtime {
     pub name: &'static str,
     /// Absolute path of the binary.
     pub path: PathBuf,
-    /// The runtime's state directory (`--root`), on tmpfs as in daily use.
+    /// The runtime's state directory (`--root`), on a tmpfs as in daily use.
     pub root: PathBuf,
     /// First line of `--version`.
     pub version: String,

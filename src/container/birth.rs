@@ -364,6 +364,8 @@ impl Birth<'_> {
         let Some(init) = process::adopt(&birth)? else {
             return Err(Error::new(Code::Kernel, "nobody has told who init is"));
         };
+        // The usher's word to end.
+        drop(birth);
         if let Some(usher) = self.init.replace(init) {
             process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
         }

@@ -26,6 +26,7 @@ use crate::init::UserProcess;
 use crate::init::join::{self, Newcomer};
 use crate::init::sync;
 use crate::namespaces::{Kind, Target};
+use crate::sys::affinity;
 use crate::sys::process::{self, Child, Side, Whom};
 use crate::sys::procfs::Procfs;
 use crate::sys::socket;
@@ -418,6 +419,9 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         };
         join::run(newcomer, to_birth)
     };
+    if security.affinity_is_free() {
+        affinity::run_beside_us(usher.pid);
+    }
     // Ours of its end must be closed, or its end would never be an end of file.
     drop((to_parent, to_birth));
     // While the usher joins the container.
@@ -437,6 +441,9 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         Ok(if ahead { Start::SaidAhead } else { Start::ToBeSaid(filter) })
     };
     let settled = settle();
+    // The usher's word to end.
+    affinity::run_after_us(usher.pid);
+    drop(birth);
     process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
     match settled {
         Ok(start) => Ok(Made { channel: parent, child, start }),

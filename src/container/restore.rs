@@ -28,7 +28,7 @@ use crate::init;
 use crate::log;
 use crate::namespaces::{Kind, bring_up_loopback, in_new, in_that_of};
 use crate::security;
-use crate::sys::credentials;
+use crate::sys::affinity;
 use crate::sys::process::{self, Child, pidfd_open};
 use crate::sys::procfs::{self, Procfs};
 use crate::sys::tty;
@@ -177,7 +177,7 @@ impl Restoration<'_> {
         let prepare = || {
             // CRIU's children become the container: what they inherit must be the container's.
             cgroup.tasks().iter().try_for_each(TasksFile::join)?;
-            credentials::reset_cpu_affinity().call(|| "sched_setaffinity(every CPU)".into())?;
+            affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
             match &keyring {
                 Some(id) => {
                     security::join_session_keyring(id, label.as_deref(), user_namespace, &Procfs::host()?)

@@ -23,8 +23,9 @@ use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
 use crate::rootfs;
+use crate::security::CpuMask;
 use crate::sys::procfs::Procfs;
-use crate::sys::{credentials, process, tty};
+use crate::sys::{affinity, process, tty};
 
 /// What a joining process holds of the world outside.
 pub struct Newcomer<'a> {
@@ -71,11 +72,7 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
     // While the cgroup namespace is still the host's and the rights over both are there.
     newcomer.tasks.iter().try_for_each(TasksFile::join)?;
     // After the move: the container's cpuset bounds it (config.md, execCPUAffinity.final).
-    match (&user_process.security.initial_cpus, &user_process.security.final_cpus) {
-        (_, Some(cpus)) => cpus.apply()?,
-        (Some(_), None) => {}
-        (None, None) => credentials::reset_cpu_affinity().call(|| "sched_setaffinity(every CPU)".into())?,
-    }
+    user_process.security.final_cpus.as_ref().map_or(Ok(()), CpuMask::apply)?;
     // In the container's user namespace the process would not have the rights over its own files any more.
     user_process.write_own_files(&newcomer.procfs)?;
 
@@ -116,6 +113,10 @@ fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
+    if user_process.security.affinity_is_free() {
+        // Now, when the parent changes it no more (affinity::run_beside_us).
+        affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
+    }
     let confined = program.confine(user_process, filter.as_ref())?;
     program.execute(confined)
 }

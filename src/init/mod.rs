@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Error, Result};
 use crate::namespaces::{self, Kind};
-use crate::sys::credentials;
+use crate::sys::affinity;
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
 use crate::{hooks, rootfs, seccomp};
@@ -226,7 +226,7 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<()> {
     }
 
     newborn.tasks.iter().try_for_each(TasksFile::join)?;
-    credentials::reset_cpu_affinity().call(|| "sched_setaffinity(every CPU)".into())?;
+    affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
     set_up_namespaces(plan)?;
 
     // First: a sysctl may be about a device that the parent moves here.

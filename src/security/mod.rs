@@ -81,6 +81,13 @@ pub struct Plan {
     pub sysctls: Vec<Sysctl>,
 }
 
+impl Plan {
+    /// Whether process.execCPUAffinity says nothing: then the process has the CPUs of its cpuset.
+    pub fn affinity_is_free(&self) -> bool {
+        self.initial_cpus.is_none() && self.final_cpus.is_none()
+    }
+}
+
 /// Turns config.json into the plan, with what is known of the host (see [`Host::look`]). Pure.
 ///
 /// Capabilities that cannot be had are warned of and left out (config.md, capabilities).

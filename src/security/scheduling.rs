@@ -9,6 +9,7 @@ use oci_spec::runtime::{
 
 use super::Plan;
 use crate::error::{Call, Context, Error, Result};
+use crate::sys::affinity;
 use crate::sys::credentials::{self, SchedAttr};
 
 /// A set of CPUs, one bit each, of any length.
@@ -72,7 +73,7 @@ impl std::fmt::Display for CpuMask {
 impl CpuMask {
     /// sched_setaffinity(2) of the calling process.
     pub fn apply(&self) -> Result<()> {
-        credentials::sched_setaffinity(&self.0)
+        affinity::set(&self.0)
             .call(|| format!("sched_setaffinity({:x?})", self.0))
             .context("set process.execCPUAffinity")
             .map_err(|error| match error.errno() {

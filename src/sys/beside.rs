@@ -43,7 +43,9 @@ mod imp {
 
     use libc::{c_int, c_short, c_void};
 
-    use crate::sys::raw;
+    use nix::unistd::Pid;
+
+    use crate::sys::{affinity, raw};
 
     /// What the helper has to tell: a descriptor, or below zero what went wrong.
     const NOTHING_YET: c_int = -1;
@@ -76,7 +78,10 @@ mod imp {
             // `drop` has waited for it; `answer` too outlives it. No CLONE_VFORK: we go on. Without an exit
             // signal its end is no SIGCHLD, and only a wait that asks for such children finds it.
             let pid = unsafe { libc::clone(make, stack.as_mut_ptr().add(1).cast(), flags, argument) };
-            (pid > 0).then_some(Self { pid: Some(pid), _stack: stack, answer })
+            (pid > 0).then(|| {
+                affinity::run_beside_us(Pid::from_raw(pid));
+                Self { pid: Some(pid), _stack: stack, answer }
+            })
         }
 
         pub fn finish(mut self) -> Option<OwnedFd> {

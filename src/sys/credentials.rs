@@ -6,7 +6,6 @@
 use std::ffi::CStr;
 
 use libc::{c_int, c_long, c_uint, c_ulong};
-use nix::errno::Errno;
 
 use super::cvt;
 
@@ -179,29 +178,6 @@ pub fn sched_setattr(thread: c_int, attr: SchedAttr) -> nix::Result<()> {
     // SAFETY: the kernel reads `attr.size` bytes, which is the size of `attr` (asserted above).
     cvt(unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attr, 0) })?;
     Ok(())
-}
-
-/// sched_setaffinity(2) of the calling thread. `mask` has one bit per CPU, CPU 0 in the lowest bit of
-/// the first word, and may be of any length (the C library's cpu_set_t ends at CPU 1023).
-pub fn sched_setaffinity(mask: &[c_ulong]) -> nix::Result<()> {
-    // SAFETY: the kernel reads at most the given number of bytes, which is the length of `mask`.
-    cvt(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })?;
-    Ok(())
-}
-
-/// Takes every CPU for the calling thread that its cpuset has. Since Linux 6.2 a mask that somebody asked for
-/// outlives the move into another cgroup (da019032819a), so that a container would be held to the CPUs of whoever
-/// called us. The kernel leaves out of the mask what the cpuset and the machine do not have.
-///
-/// Where a sandbox or a security module forbids the call, or no CPU of the cpuset is left, the mask stays that of the
-/// caller, which is no more than it had.
-pub fn reset_cpu_affinity() -> nix::Result<()> {
-    /// NR_CPUS is 8192 at the most.
-    const EVERY_CPU: [c_ulong; 8192 / c_ulong::BITS as usize] = [c_ulong::MAX; 8192 / c_ulong::BITS as usize];
-    match sched_setaffinity(&EVERY_CPU) {
-        Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS) => Ok(()),
-        result => result,
-    }
 }
 
 /// ioprio_set(2) of the calling thread; `value` is class << 13 | level.

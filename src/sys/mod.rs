@@ -4,6 +4,7 @@
 //! The hardened variant (CLOEXEC, NOFOLLOW) has the short name, the weaker one the long name.
 #![allow(unsafe_code)]
 
+pub mod affinity;
 pub mod beside;
 pub mod bpf;
 pub mod credentials;

@@ -147,6 +147,8 @@ pub fn become_sibling(birth: OwnedFd) -> Result<()> {
             let number = child.pid.as_raw().to_ne_bytes();
             // A parent that is gone is no more to be told; the clone sees its end as well.
             let told = super::socket::send(birth.as_fd(), &number, &[]);
+            // Our own end can wait until the parent has closed its: the clone may be on our CPU, waiting for us.
+            drop(super::socket::receive(birth.as_fd(), 0));
             exit_now(i32::from(told.is_err()))
         }
     }

@@ -1,0 +1,84 @@
+//! CPU affinity (sched_setaffinity(2)).
+
+use libc::{c_int, c_ulong};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::cvt;
+
+/// NR_CPUS is 8192 at the most.
+const WORDS: usize = 8192 / c_ulong::BITS as usize;
+const EVERY_CPU: [c_ulong; WORDS] = [c_ulong::MAX; WORDS];
+const NO_CPU: [c_ulong; WORDS] = [0; WORDS];
+
+/// The calling thread runs on these CPUs only. `mask` has one bit per CPU, CPU 0 in the lowest bit of
+/// the first word, and may be of any length (the C library's cpu_set_t ends at CPU 1023).
+///
+/// # Errors
+/// EINVAL when the cpuset has none of them.
+pub fn set(mask: &[c_ulong]) -> nix::Result<()> {
+    set_of(0, mask)
+}
+
+/// Takes every CPU for the calling thread that its cpuset has. Since Linux 6.2 a mask that somebody asked for
+/// outlives the move into another cgroup (da019032819a), so that a container would be held to the CPUs of whoever
+/// called us. The kernel leaves out of the mask what the cpuset and the machine do not have.
+///
+/// Where a sandbox or a security module forbids the call, or no CPU of the cpuset is left, the mask stays that of the
+/// caller, which is no more than it had.
+///
+/// # Errors
+/// None is known.
+pub fn reset() -> nix::Result<()> {
+    match set(&EVERY_CPU) {
+        Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS) => Ok(()),
+        result => result,
+    }
+}
+
+/// Takes the CPU that we run on from a process that was cloned just now, if there are others.
+///
+/// The kernel may queue a clone on its parent's CPU although another is idle, and leave it there until the parent
+/// waits (an idle virtual CPU counts as taken by the host, `vcpu_is_preempted`): what was cloned so that it works
+/// beside us would then begin when we have nothing to do any more. Only who runs for us alone may be held to a mask of
+/// ours, or who [`reset`]s it after a word from us that came behind this call.
+///
+/// It is about time and about nothing else, so a kernel that refuses is no error.
+pub fn run_beside_us(process: Pid) {
+    let mut mask = NO_CPU;
+    // SAFETY: the kernel writes at most the number of bytes given, and any bits are numbers.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
+    if let (1.., Some((word, bit))) = (got, own_cpu())
+        && let Some(word) = mask.get_mut(word)
+    {
+        *word &= !bit;
+        // Of one CPU nothing is left: EINVAL.
+        set_of(process.as_raw(), &mask).unwrap_or(());
+    }
+}
+
+/// Gives a process that ends when we wake it the CPU that we run on, and no other, before we wait: so it disturbs nobody
+/// whom we have made run [beside us](run_beside_us). What is said of errors there is true here.
+pub fn run_after_us(process: Pid) {
+    let mut mask = NO_CPU;
+    if let Some((word, bit)) = own_cpu()
+        && let Some(word) = mask.get_mut(word)
+    {
+        *word = bit;
+        set_of(process.as_raw(), &mask).unwrap_or(());
+    }
+}
+
+/// The word of a mask, and the bit in it, of the CPU that we run on.
+fn own_cpu() -> Option<(usize, c_ulong)> {
+    const WORD: usize = c_ulong::BITS as usize;
+    // SAFETY: it has no argument.
+    let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
+    Some((cpu / WORD, 1 << (cpu % WORD)))
+}
+
+fn set_of(thread: c_int, mask: &[c_ulong]) -> nix::Result<()> {
+    // SAFETY: the kernel reads at most the given number of bytes, which is the length of `mask`.
+    cvt(unsafe { libc::syscall(libc::SYS_sched_setaffinity, thread, size_of_val(mask), mask.as_ptr()) })?;
+    Ok(())
+}

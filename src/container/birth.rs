@@ -140,6 +140,7 @@ impl Birth<'_> {
 
         let process = &self.planned.init.process;
         let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
+        self.record.filter_saved = self.dir.save(&self.planned.config, filter.as_ref())?;
 
         let ahead = self.start_can_be_said_ahead(&cgroup);
         if ahead {
@@ -284,7 +285,6 @@ impl Birth<'_> {
         if let Some(word) = set_up(&self.planned.init, self.devices.as_mut(), init)? {
             channel.send(word).or_else(|error| self.hear_why(channel, error))?;
         }
-        self.dir.save_config(&self.planned.config)?;
         let Some(scope) = scope else {
             self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
             self.delegate(&cgroup)?;

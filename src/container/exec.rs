@@ -204,7 +204,12 @@ fn plan(
     check(&container, before.as_ref(), options)?;
     let linux = container.linux().clone().unwrap_or_default();
     let keyring = record.own_keyring.then(|| record.id.clone());
-    let mut process = plan::user_process(&container, &process, keyring, options.preserve_fds, warnings)?;
+    let filter = match record.filter_saved {
+        true => Some(seccomp::Checked::again(dir.filter()?)),
+        false => plan::seccomp_filter(&container, warnings)?,
+    };
+    let mut process =
+        plan::user_process(&container, &process, filter, keyring, options.preserve_fds, warnings)?;
     if let Some(terminal) = &mut process.terminal {
         terminal.plain_newlines = !options.detach && foreground::reader_is_plain();
     }

@@ -90,7 +90,8 @@ fn compile(
         spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: process: is missing"))?;
     let keyring = (!options.no_new_keyring).then(|| id.to_owned());
     let namespaces = namespaces::plan(&linux)?;
-    let mut user_process = user_process(spec, process, keyring, options.preserve_fds, warnings)?;
+    let filter = seccomp_filter(spec, warnings)?;
+    let mut user_process = user_process(spec, process, filter, keyring, options.preserve_fds, warnings)?;
     if let Some(terminal) = &mut user_process.terminal {
         terminal.plain_newlines = start == Start::NowInForeground && foreground::reader_is_plain();
     }
@@ -288,6 +289,7 @@ impl Planned {
             own_keyring: self.init.process.keyring.is_some(),
             cgroup: self.cgroup.record(),
             cgroup_made: false,
+            filter_saved: false,
             host_mount: self.init.rootfs.host_mount(),
             rdt: self.rdt.as_ref().map(|rdt| rdt.record().clone()),
             poststart: self.poststart.clone(),
@@ -307,7 +309,7 @@ pub(super) fn hook_output<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<h
     )
 }
 
-/// What init, or the joining process of an exec, is to become. `spec` is the container's; `keyring` is the id
+/// What init, or the joining process of an exec, is to become. `spec` is the container's, and `seccomp` its filter; `keyring` is the id
 /// that its session keyring is named after.
 ///
 /// # Errors
@@ -315,12 +317,12 @@ pub(super) fn hook_output<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<h
 pub(super) fn user_process(
     spec: &Spec,
     process: &Process,
+    seccomp: Option<seccomp::Checked>,
     keyring: Option<String>,
     preserve_fds: u32,
     warnings: &mut Vec<String>,
 ) -> Result<UserProcess> {
     let inherited = inherited_descriptors(preserve_fds)?;
-    let seccomp = seccomp_filter(spec, warnings)?;
     let agent = seccomp.as_ref().is_some_and(seccomp::Checked::notifies).then(|| agent(spec)).flatten();
     let linux = linux_of(spec);
     let mut security = security::plan(process, &linux, &security::Host::look(process)?, warnings)?;

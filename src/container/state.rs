@@ -1,7 +1,7 @@
 //! The state directory: what berth knows of a container between its calls.
 //!
 //! `ROOT/ID/` holds `state.json` (this module's [`Record`]), `config.json` (the bundle's as it was at
-//! `create`: later edits have no effect) and the fifos of [`crate::init::gate`]. The directory itself
+//! `create`: later edits have no effect), `seccomp.bpf` (the filter, in place of what config.json says of it) and the fifos of [`crate::init::gate`]. The directory itself
 //! is the lock (flock(2)); making it is the claim on the id. Every resource is named in `state.json`
 //! before it exists, and the file is replaced by rename, so a crash at any instant leaves something
 //! that `delete --force` can clean up.
@@ -26,10 +26,11 @@ use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::{OciState, gate};
 use crate::rootfs::HostMount;
 use crate::sys::fs;
-use crate::{cgroups, resctrl};
+use crate::{cgroups, resctrl, seccomp, spec};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
+const FILTER: &str = "seccomp.bpf";
 
 /// What `state.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,6 +65,10 @@ pub struct Record {
     /// False while `cgroup` is only the plan: a cgroup of that name may be somebody else's.
     #[serde(default)]
     pub cgroup_made: bool,
+    /// The filter of linux.seccomp is kept as it was compiled, and config.json without what it was compiled from
+    /// ([`StateDir::save`]).
+    #[serde(default)]
+    pub filter_saved: bool,
     /// Its rootfs among the host's mounts, which a container without a mount namespace has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_mount: Option<HostMount>,
@@ -351,7 +356,32 @@ impl StateDir {
         self.replace(STATE, &text).context("save the state")
     }
 
-    /// Keeps the bundle's config.json as it is now.
+    /// Keeps the filter and the bundle's config.json for those who come later; says whether the filter has a file of its
+    /// own. Then the list that it was compiled from, which is most of config.json, need not be kept: it would be read
+    /// and compiled again for each exec.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn save(&self, config: &[u8], filter: Option<&seccomp::Program>) -> Result<bool> {
+        let Some((filter, rest)) = filter.zip(spec::without_syscalls(config)) else {
+            self.save_config(config)?;
+            return Ok(false);
+        };
+        self.replace(FILTER, &filter.to_bytes()).context("save the seccomp filter")?;
+        self.save_config(&rest)?;
+        Ok(true)
+    }
+
+    /// The filter kept by [`Self::save`].
+    ///
+    /// # Errors
+    /// The kernel's; it is none.
+    pub fn filter(&self) -> Result<seccomp::Program> {
+        seccomp::Program::from_bytes(&self.read_whole(FILTER)?)
+            .ok_or_else(|| Error::new(Code::State, format!("{}/{FILTER} is no filter", self.path.display())))
+    }
+
+    /// Keeps the config.json as it is now.
     ///
     /// # Errors
     /// The kernel's.
@@ -364,9 +394,13 @@ impl StateDir {
     /// # Errors
     /// The kernel's.
     pub fn config(&self) -> Result<Vec<u8>> {
-        let name = || format!("{}/{CONFIG}", self.path.display());
-        let fd = openat(&self.fd, CONFIG, reading(), Mode::empty()).call(|| format!("open({})", name()))?;
-        fs::read_regular(File::from(fd)).call(|| format!("read({})", name()))
+        self.read_whole(CONFIG)
+    }
+
+    fn read_whole(&self, name: &str) -> Result<Vec<u8>> {
+        let path = || format!("{}/{name}", self.path.display());
+        let fd = openat(&self.fd, name, reading(), Mode::empty()).call(|| format!("open({})", path()))?;
+        fs::read_regular(File::from(fd)).call(|| format!("read({})", path()))
     }
 
     /// Removes the directory. The lock's holder calls it last.
@@ -375,7 +409,7 @@ impl StateDir {
     /// The kernel's; that it is gone already is no error.
     pub fn remove(&self) -> Result<()> {
         // By name, without reading the directory: these are all that there is but after a crash.
-        for name in [CONFIG, gate::START, gate::ANSWER, STATE] {
+        for name in [CONFIG, FILTER, gate::START, gate::ANSWER, STATE] {
             match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(errno).call(|| format!("unlink({}/{name})", self.path.display())),

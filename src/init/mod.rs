@@ -227,7 +227,7 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<()> {
 
     newborn.tasks.iter().try_for_each(TasksFile::join)?;
     affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
-    set_up_namespaces(plan)?;
+    set_up_namespaces(plan, &mut newborn.joined)?;
 
     // First: a sysctl may be about a device that the parent moves here.
     let left = match &newborn.parent {
@@ -359,7 +359,7 @@ pub fn become_root() -> Result<()> {
 }
 
 /// Names, clocks and loopback: what can only be set from inside.
-fn set_up_namespaces(plan: &Plan) -> Result<()> {
+fn set_up_namespaces(plan: &Plan, joined: &mut namespaces::Opened) -> Result<()> {
     let namespaces = &plan.namespaces;
     if let Some(offsets) = &namespaces.time_offsets
         && namespaces.sets_clocks()
@@ -381,7 +381,8 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
     if let Some(name) = &plan.domainname {
         namespaces::set_domainname(name)?;
     }
-    if namespaces.creates(Kind::Network) {
+    // One that was made beside the parent (sys::beside) is joined as others are, and its loopback is up.
+    if namespaces.creates(Kind::Network) && joined.get(Kind::Network).is_none() {
         namespaces::bring_up_loopback()?;
     }
     Ok(())

@@ -58,6 +58,8 @@ pub struct Checked {
 enum Source {
     Profile(Profile),
     Raw(Vec<Instruction>),
+    /// What [`Checked::compile`] made of a profile before.
+    Compiled(Vec<Instruction>),
 }
 
 /// A finished filter.
@@ -99,11 +101,16 @@ impl Checked {
         matches!(self.source, Source::Raw(_))
     }
 
+    /// A program that was checked and compiled before, on this machine.
+    pub fn again(program: Program) -> Self {
+        Self { source: Source::Compiled(program.instructions), flags: program.flags }
+    }
+
     /// Makes the program. An error is of kind `Invalid`: it takes more than the kernel's 4096 instructions.
     pub fn compile(&self) -> Result<Program> {
         let instructions = match &self.source {
             Source::Profile(profile) => profile.compile()?,
-            Source::Raw(instructions) => instructions.clone(),
+            Source::Raw(instructions) | Source::Compiled(instructions) => instructions.clone(),
         };
         Ok(Program { instructions, flags: self.flags })
     }

@@ -13,6 +13,7 @@ mod finding;
 mod locate;
 mod members;
 mod shape;
+mod shorten;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::sys::fs;
 pub use advice::hooks_by_kind;
 pub use document::{Examined, examine, member, parse, parse_process, parse_resources, parse_with_mounts};
 pub use finding::{Finding, Problems, Rule, Severity};
+pub use shorten::without_syscalls;
 pub use template::template;
 pub use validate::{Options as ValidateOptions, validate};
 

@@ -14,7 +14,7 @@ tests! {
     cve_2022_29162_inheritable_stays_empty, added_capability_that_may_be_inherited_is_ambient, unknown_capability_is_ignored_with_a_warning, process_file,
     process_file_that_is_wrong, exit_codes, signals_are_forwarded, detached_process_outlives_berth,
     pid_file_is_missing_when_the_program_does_not_run, pidfd_socket_gets_the_process, missing_command, missing_cwd,
-    cve_2024_21626_cwd_through_a_descriptor, seccomp_of_the_container, limits_and_scheduling,
+    cve_2024_21626_cwd_through_a_descriptor, seccomp_of_the_container, a_filter_that_is_lost_is_not_left_out, limits_and_scheduling,
     session_keyring_of_the_container, home_of_the_user, passwd_that_is_no_file, created_container,
     stopped_container, paused_container, unknown_container, later_edits_of_the_config_have_no_effect,
     concurrent_execs, killed_exec_leaves_no_half_made_process, cve_2016_9962_nobody_looks_into_a_joining_process,
@@ -319,6 +319,29 @@ fn seccomp_of_the_container() {
         assert_eq!(report.probe("mkdir:/tmp/made"), "ENOSYS");
         assert_eq!(report["capabilities"], container.started_report()["capabilities"]);
     }
+}
+
+/// The filter is kept as it was compiled. Who removes it has no process without one, and a container of an older berth,
+/// whose config.json is kept whole, has it compiled from that.
+fn a_filter_that_is_lost_is_not_left_out() {
+    let rules = json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }]);
+    let container = up(sleeper().seccomp("SCMP_ACT_ALLOW", rules));
+    let kept = crate::harness::program::root().join(&container.id);
+    let exec = || container.verb("exec", &[], &[PAYLOAD, "mkdir:/tmp/made", "report"]).done();
+    for damage in [&b""[..], b"no filter"] {
+        fs::write(kept.join("seccomp.bpf"), damage).expect("damage the filter");
+        exec().fails_with(255, "seccomp.bpf is no filter of this berth");
+    }
+    fs::remove_file(kept.join("seccomp.bpf")).expect("remove the filter");
+    exec().fails_with(255, "seccomp.bpf is missing");
+
+    let state = fs::read_to_string(kept.join("state.json")).expect("state.json");
+    let (with, without) = ("\"filterSaved\":true", "\"filterSaved\":false");
+    assert!(state.contains(with), "{state}");
+    fs::write(kept.join("state.json"), state.replace(with, without)).expect("state.json");
+    fs::copy(container.bundle.path.join("config.json"), kept.join("config.json")).expect("config.json");
+    let report = Report::parse(&exec().ok().stdout());
+    assert_eq!((&report["seccomp"], report.probe("mkdir:/tmp/made")), (&json!("2"), &json!("ENOSYS")));
 }
 
 fn limits_and_scheduling() {

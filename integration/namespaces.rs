@@ -8,7 +8,7 @@ tests! {
     new_namespaces_differ_from_the_host, namespaces_that_are_not_listed_are_the_hosts, joins_by_path,
     path_of_another_type_is_refused, missing_path_is_refused, duplicate_type_is_refused, hostname_and_domainname,
     hostname_without_uts_namespace_is_refused, loopback_is_up, pid_one_and_its_view, joined_pid_namespace_is_entered,
-    nobody_robs_who_joins_a_pid_namespace, all_of_a_birth_works_in_a_joined_pid_namespace,
+    nobody_robs_who_joins_a_pid_namespace, who_is_killed_on_the_way_in_keeps_nobody_waiting, all_of_a_birth_works_in_a_joined_pid_namespace,
     new_cgroup_namespace_shows_its_root, sysctls_are_set, sysctl_names_with_slashes, sysctl_outside_of_a_namespace_is_refused,
     relative_namespace_path_is_refused, network_namespace_shared_by_two,
 }
@@ -166,6 +166,24 @@ fn nobody_robs_who_joins_a_pid_namespace() {
     let found = Report::parse(&robber.wait().ok().stdout()).probe(&robbing).clone();
     assert!(found["seen"].as_u64() > Some(0), "no joining process was ever seen");
     assert_eq!(found["taken"], json!([]));
+}
+
+/// Neither `create` nor `exec` waits for ever when what it makes is killed by a neighbour before it has said a word.
+fn who_is_killed_on_the_way_in_keeps_nobody_waiting() {
+    let mut neighbour = Bundle::new().steps(&["sleep:1000"]).container();
+    neighbour.up();
+    let path = format!("/proc/{}/ns/pid", neighbour.pid());
+    let slaying = "slay:2";
+    let slayer = neighbour.verb("exec", &[], &[bundle::PAYLOAD, slaying, "report"]).start();
+    let mut failed = (0, 0);
+    while slayer.stdout().is_empty() {
+        let joining = Bundle::new().namespace("pid", Some(&path)).steps(&["sleep:1000"]).container();
+        failed.0 += u32::from(!joining.command("create", &[]).done().status.success());
+        failed.1 +=
+            u32::from(!neighbour.verb("exec", &[], &[bundle::PAYLOAD, "exit:0"]).done().status.success());
+    }
+    let slain = Report::parse(&slayer.wait().ok().stdout()).probe(slaying).as_u64();
+    assert!(slain > Some(0) && failed.0 > 0 && failed.1 > 0, "{slain:?} were killed, {failed:?} failed");
 }
 
 /// Init is a sibling of who prepares it there: what a clone does not inherit is its own all the same.

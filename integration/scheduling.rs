@@ -6,7 +6,7 @@ use crate::harness::*;
 use crate::{require, tests};
 
 tests! {
-    every_policy, realtime_policies, every_flag, deadlines, policy_that_no_kernel_has_is_refused, numbers_that_make_no_sense_are_refused,
+    every_policy, realtime_policies, every_flag, deadlines, deadline_of_an_exec, policy_that_no_kernel_has_is_refused, numbers_that_make_no_sense_are_refused,
     every_io_class, every_memory_mode, every_memory_flag, memory_that_is_not_there_is_refused, memory_policy_of_an_exec,
     affinity_is_for_exec_alone, affinity_of_the_caller_stays_outside, affinity_beyond_the_first_thousand_cpus, initial_affinity_is_the_runtimes,
 }
@@ -50,21 +50,41 @@ fn every_flag() {
     }
 }
 
+fn deadline(flags: Value) -> Value {
+    json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000,
+        "flags": flags })
+}
+
+/// What a container reports that has a deadline.
+fn report_of_a_deadline(flags: Value) -> Report {
+    let done = Bundle::new().set("/process/scheduler", deadline(flags)).container().run();
+    // Whose CPUs are not all of the machine's has no bandwidth to give (sched-deadline.rst, 5.2).
+    let words = ["EPERM", "EBUSY", "EINVAL"];
+    require!(
+        done.status.success() || !words.iter().any(|word| done.stderr().contains(word)),
+        "no bandwidth for deadlines here: {}",
+        done.stderr().trim()
+    );
+    Report::parse(&done.ok().stdout())
+}
+
 fn deadlines() {
-    let scheduler = |flags: Value| {
-        json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000,
-            "flags": flags })
-    };
     for flags in [json!([]), json!(["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"])] {
-        let done = Bundle::new().set("/process/scheduler", scheduler(flags)).container().run();
-        // Whose CPUs are not all of the machine's has no bandwidth to give (sched-deadline.rst, 5.2).
-        let words = ["EPERM", "EBUSY", "EINVAL"];
-        require!(
-            done.status.success() || !words.iter().any(|word| done.stderr().contains(word)),
-            "no bandwidth for deadlines here: {}",
-            done.stderr().trim()
-        );
-        assert_eq!(Report::parse(&done.ok().stdout())["scheduler"]["policy"], 6);
+        assert_eq!(report_of_a_deadline(flags)["scheduler"]["policy"], 6);
+    }
+}
+
+/// Where a container can have one, a process that joins it can.
+fn deadline_of_an_exec() {
+    report_of_a_deadline(json!([]));
+    let mut container = Bundle::new().steps(&["sleep:1000"]).container();
+    container.up();
+    let process = json!({ "args": [bundle::PAYLOAD, "report"], "cwd": "/", "env": [], "scheduler": deadline(json!([])) });
+    let file = crate::exec::write_process(&container, &process);
+    for exec in
+        [container.verb("exec", &["-p", &file], &[]), on_one_cpu(container.verb("exec", &["-p", &file], &[]))]
+    {
+        assert_eq!(Report::parse(&exec.done().ok().stdout())["scheduler"]["policy"], 6);
     }
 }
 
@@ -182,6 +202,13 @@ fn cpus(status: &Value) -> String {
 
 const STATUS: &str = "read:/proc/self/status";
 
+/// The command, called by somebody who has one CPU.
+fn on_one_cpu(command: std::process::Command) -> std::process::Command {
+    let mut wrapped = std::process::Command::new("taskset");
+    wrapped.args(["-c", "0"]).arg(command.get_program()).args(command.get_args());
+    wrapped
+}
+
 fn with_affinity(affinity: Value) -> Bundle {
     Bundle::new().set("/process/execCPUAffinity", affinity)
 }
@@ -202,11 +229,6 @@ fn affinity_of_the_caller_stays_outside() {
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("CPUs");
     require!(online.trim() != "0", "this machine has one CPU");
     let mut container = Bundle::new().args(&[bundle::PAYLOAD, STATUS, "report", "sleep:1000"]).container();
-    let on_one_cpu = |command: std::process::Command| {
-        let mut wrapped = std::process::Command::new("taskset");
-        wrapped.args(["-c", "0"]).arg(command.get_program()).args(command.get_args());
-        wrapped
-    };
     // A container that has no limit of its own has what its cgroup has, as one of an unrestricted caller.
     container.up();
     let free = cpus(container.started_report().probe(STATUS));
@@ -217,6 +239,11 @@ fn affinity_of_the_caller_stays_outside() {
     assert_eq!(cpus(Report::parse(&done.stdout()).probe(STATUS)), free);
     let exec = on_one_cpu(container.verb("exec", &[], &[bundle::PAYLOAD, STATUS, "report"])).done().ok();
     assert_eq!(cpus(Report::parse(&exec.stdout()).probe(STATUS)), free);
+    // Nor does berth's own choice of where its processes work stay with what they become, whoever is quicker.
+    for _ in 0..30 {
+        let exec = container.verb("exec", &[], &[bundle::PAYLOAD, STATUS, "report"]).done().ok();
+        assert_eq!(cpus(Report::parse(&exec.stdout()).probe(STATUS)), free);
+    }
 }
 
 fn affinity_beyond_the_first_thousand_cpus() {

@@ -323,6 +323,7 @@ fn probe(verb: &str, operand: &str) -> Value {
                 .map_err(Into::into),
         ),
         "unshare-uts" => done(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).map_err(Into::into)),
+        "slay" => slay(Duration::from_secs_f64(part(0).parse().unwrap_or(1.0))).into(),
         "rob" => rob(Duration::from_secs_f64(part(0).parse().unwrap_or(1.0)), part(1)),
         "spy" => spy(Duration::from_secs_f64(part(0).parse().unwrap_or(1.0))),
         "touch-memory" => {
@@ -376,6 +377,17 @@ fn spy(time: Duration) -> Value {
         }
     }
     json!({ "seen": seen, "opened": opened })
+}
+
+/// Kills whoever else appears in the pid namespace, but its init; how often there was somebody.
+fn slay(time: Duration) -> u64 {
+    let end = std::time::Instant::now() + time;
+    let everybody = nix::unistd::Pid::from_raw(-1);
+    let mut slain = 0;
+    while std::time::Instant::now() < end {
+        slain += u64::from(nix::sys::signal::kill(everybody, nix::sys::signal::SIGKILL).is_ok());
+    }
+    slain
 }
 
 /// Stops processes that are not the payload yet, and takes from them what is not the container's: how many were seen, and

@@ -140,7 +140,10 @@ impl Birth<'_> {
 
         let process = &self.planned.init.process;
         let filter = process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
-        self.record.filter_saved = self.dir.save(&self.planned.config, filter.as_ref())?;
+        // A program that config.json has whole is quickly read from there.
+        let compiled =
+            filter.as_ref().filter(|_| !process.seccomp.as_ref().is_some_and(seccomp::Checked::is_raw));
+        self.record.filter_saved = self.dir.save(&self.planned.config, compiled)?;
 
         let ahead = self.start_can_be_said_ahead(&cgroup);
         if ahead {

@@ -424,14 +424,16 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         };
         join::run(newcomer, to_birth)
     };
-    if security.affinity_is_free() {
+    // A deadline is only for who may use every CPU (sched-deadline.rst, 5.2), and may be set before the process has asked
+    // for them once more.
+    if security.affinity_is_free() && planned.scheduler.scheduler.is_none() {
         affinity::run_beside_us(usher.pid);
     }
     // Ours of its end must be closed, or its end would never be an end of file.
     drop((to_parent, to_birth));
     // While the usher joins the container.
     let filter = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose();
-    let child = follow(&usher, &birth, &parent, planned)?;
+    let child = follow(&usher, birth, &parent, planned)?;
     let settle = || -> Result<Start> {
         if !in_cgroup && cgroup.clone_into().is_some() {
             cgroup.attach(child.pid).context("move the process into the container's cgroup")?;
@@ -446,9 +448,6 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         Ok(if ahead { Start::SaidAhead } else { Start::ToBeSaid(filter) })
     };
     let settled = settle();
-    // The usher's word to end.
-    affinity::run_after_us(usher.pid);
-    drop(birth);
     process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
     match settled {
         Ok(start) => Ok(Made { channel: parent, child, start }),
@@ -493,10 +492,17 @@ fn refused_by_cgroup(error: &Error) -> bool {
 }
 
 /// The process that the usher leads into the container (see [`join`]). Without one the usher is reaped.
-fn follow(usher: &Child, birth: &OwnedFd, channel: &sync::ParentEnd, planned: &Planned) -> Result<Child> {
-    match process::adopt(birth) {
-        Ok(Some(child)) => Ok(child),
+fn follow(usher: &Child, birth: OwnedFd, channel: &sync::ParentEnd, planned: &Planned) -> Result<Child> {
+    match process::adopt(&birth) {
+        Ok(Some(child)) => {
+            affinity::run_after_us(usher.pid);
+            // Its word to end.
+            drop(birth);
+            affinity::free(usher.pid);
+            Ok(child)
+        }
         Ok(None) => {
+            drop(birth);
             let last_words =
                 Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
             let error = loop {

@@ -309,8 +309,8 @@ pub(super) fn hook_output<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<h
     )
 }
 
-/// What init, or the joining process of an exec, is to become. `spec` is the container's, and `seccomp` its filter; `keyring` is the id
-/// that its session keyring is named after.
+/// What init, or the joining process of an exec, is to become. `spec` is the container's, and `seccomp` its
+/// filter; `keyring` is the id that its session keyring is named after.
 ///
 /// # Errors
 /// A value that makes no sense, or that this host cannot give; a descriptor that is not open.

@@ -1,7 +1,8 @@
 //! The state directory: what berth knows of a container between its calls.
 //!
 //! `ROOT/ID/` holds `state.json` (this module's [`Record`]), `config.json` (the bundle's as it was at
-//! `create`: later edits have no effect), `seccomp.bpf` (the filter, in place of what config.json says of it) and the fifos of [`crate::init::gate`]. The directory itself
+//! `create`: later edits have no effect), `seccomp.bpf` (the filter, in place of what config.json says of it) and
+//! the fifos of [`crate::init::gate`]. The directory itself
 //! is the lock (flock(2)); making it is the claim on the id. Every resource is named in `state.json`
 //! before it exists, and the file is replaced by rename, so a crash at any instant leaves something
 //! that `delete --force` can clean up.
@@ -31,6 +32,9 @@ use crate::{cgroups, resctrl, seccomp, spec};
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const FILTER: &str = "seccomp.bpf";
+
+/// What that file begins with. It outlives the binary that wrote it: another layout gets another number.
+const FILTER_FORMAT: &[u8] = b"berth 1\n";
 
 /// What `state.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -367,7 +371,8 @@ impl StateDir {
             self.save_config(config)?;
             return Ok(false);
         };
-        self.replace(FILTER, &filter.to_bytes()).context("save the seccomp filter")?;
+        self.replace(FILTER, &[FILTER_FORMAT, &filter.to_bytes()].concat())
+            .context("save the seccomp filter")?;
         self.save_config(&rest)?;
         Ok(true)
     }
@@ -375,10 +380,22 @@ impl StateDir {
     /// The filter kept by [`Self::save`].
     ///
     /// # Errors
-    /// The kernel's; it is none.
+    /// The kernel's; it is none ([`Code::State`]).
     pub fn filter(&self) -> Result<seccomp::Program> {
-        seccomp::Program::from_bytes(&self.read_whole(FILTER)?)
-            .ok_or_else(|| Error::new(Code::State, format!("{}/{FILTER} is no filter", self.path.display())))
+        let lost = |why: &str| {
+            Error::new(Code::State, format!("{}/{FILTER} {why}", self.path.display()))
+                .remedy("create the container again: no process of it runs without its filter")
+        };
+        let read = || match self.read_whole(FILTER) {
+            Ok(bytes) => {
+                let program = bytes.strip_prefix(FILTER_FORMAT).and_then(seccomp::Program::from_bytes);
+                program.ok_or_else(|| lost("is no filter of this berth"))
+            }
+            // Not as ENOENT: engines take `no such file or directory` for a missing command (exit 127).
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Err(lost("is missing")),
+            Err(error) => Err(error),
+        };
+        read().context("read the seccomp filter")
     }
 
     /// Keeps the config.json as it is now.

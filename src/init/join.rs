@@ -23,7 +23,6 @@ use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
 use crate::rootfs;
-use crate::security::CpuMask;
 use crate::sys::procfs::Procfs;
 use crate::sys::{affinity, process, tty};
 
@@ -72,7 +71,11 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
     // While the cgroup namespace is still the host's and the rights over both are there.
     newcomer.tasks.iter().try_for_each(TasksFile::join)?;
     // After the move: the container's cpuset bounds it (config.md, execCPUAffinity.final).
-    user_process.security.final_cpus.as_ref().map_or(Ok(()), CpuMask::apply)?;
+    match &user_process.security.final_cpus {
+        Some(cpus) => cpus.apply()?,
+        None if user_process.security.affinity_is_free() => take_every_cpu()?,
+        None => {}
+    }
     // In the container's user namespace the process would not have the rights over its own files any more.
     user_process.write_own_files(&newcomer.procfs)?;
 
@@ -103,6 +106,10 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
     process::close_all_but(user_process.first_private_descriptor(), &needed)
 }
 
+fn take_every_cpu() -> Result<()> {
+    affinity::reset().call(|| "sched_setaffinity(every CPU)".into())
+}
+
 /// The process itself, in the container's pid namespace.
 fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     let user_process = newcomer.process;
@@ -114,8 +121,8 @@ fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
     if user_process.security.affinity_is_free() {
-        // Now, when the parent changes it no more (affinity::run_beside_us).
-        affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
+        // Once more: the usher may have been quicker than what the parent has said of it (affinity::run_beside_us).
+        take_every_cpu()?;
     }
     let confined = program.confine(user_process, filter.as_ref())?;
     program.execute(confined)

@@ -136,7 +136,7 @@ impl Program {
         &self.instructions
     }
 
-    /// For the way from the parent to the child, which run the same binary: the flags, then the
+    /// For the way from the parent to the child, and for a file of this machine: the flags, then the
     /// instructions, all in this machine's order.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(size_of::<u64>() + size_of_val(self.instructions.as_slice()));

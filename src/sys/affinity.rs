@@ -24,8 +24,8 @@ pub fn set(mask: &[c_ulong]) -> nix::Result<()> {
 /// outlives the move into another cgroup (da019032819a), so that a container would be held to the CPUs of whoever
 /// called us. The kernel leaves out of the mask what the cpuset and the machine do not have.
 ///
-/// Where a sandbox or a security module forbids the call, or no CPU of the cpuset is left, the mask stays that of the
-/// caller, which is no more than it had.
+/// Where a sandbox or a security module forbids the call, or no CPU of the cpuset is left, the mask stays as it is,
+/// which is no more than the caller had.
 ///
 /// # Errors
 /// None is known.
@@ -39,9 +39,10 @@ pub fn reset() -> nix::Result<()> {
 /// Takes the CPU that we run on from a process that was cloned just now, if there are others.
 ///
 /// The kernel may queue a clone on its parent's CPU although another is idle, and leave it there until the parent
-/// waits (an idle virtual CPU counts as taken by the host, `vcpu_is_preempted`): what was cloned so that it works
-/// beside us would then begin when we have nothing to do any more. Only who runs for us alone may be held to a mask of
-/// ours, or who [`reset`]s it after a word from us that came behind this call.
+/// waits (seen on a virtual machine, whose idle CPUs may count as taken away by the host, `vcpu_is_preempted`): what was
+/// cloned so that it works beside us would then begin when we have nothing to do any more. The mask is inherited: whoever becomes a container's
+/// process [`reset`]s it. And it is in the way as soon as we wait, or the other CPUs are busy: the process resets it when
+/// it runs, or we [`free`] it before we wait.
 ///
 /// It is about time and about nothing else, so a kernel that refuses is no error.
 pub fn run_beside_us(process: Pid) {
@@ -57,8 +58,8 @@ pub fn run_beside_us(process: Pid) {
     }
 }
 
-/// Gives a process that ends when we wake it the CPU that we run on, and no other, before we wait: so it disturbs nobody
-/// whom we have made run [beside us](run_beside_us). What is said of errors there is true here.
+/// Has a process that sleeps wake on the CPU that we run on, so that it disturbs nobody whom we have made run
+/// [beside us](run_beside_us). It is [`free`] to leave once it is awake. What is said of errors there is true here.
 pub fn run_after_us(process: Pid) {
     let mut mask = NO_CPU;
     if let Some((word, bit)) = own_cpu()
@@ -67,6 +68,11 @@ pub fn run_after_us(process: Pid) {
         *word = bit;
         set_of(process.as_raw(), &mask).unwrap_or(());
     }
+}
+
+/// Takes back what was said to a process here.
+pub fn free(process: Pid) {
+    set_of(process.as_raw(), &EVERY_CPU).unwrap_or(());
 }
 
 /// The word of a mask, and the bit in it, of the CPU that we run on.

@@ -91,6 +91,8 @@ mod imp {
         /// Waits for the end of the helper, once: its pid can be another child's afterwards.
         fn reap(&mut self) -> Option<OwnedFd> {
             let pid = self.pid.take()?;
+            // Ours is free now.
+            affinity::free(Pid::from_raw(pid));
             loop {
                 // SAFETY: no status is asked for. __WALL finds a child without an exit signal.
                 let ended = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag};
 use nix::unistd::Pid;
@@ -147,11 +148,23 @@ pub fn become_sibling(birth: OwnedFd) -> Result<()> {
             let number = child.pid.as_raw().to_ne_bytes();
             // A parent that is gone is no more to be told; the clone sees its end as well.
             let told = super::socket::send(birth.as_fd(), &number, &[]);
-            // Our own end can wait until the parent has closed its: the clone may be on our CPU, waiting for us.
-            drop(super::socket::receive(birth.as_fd(), 0));
+            if told.is_ok() {
+                sleep_until_either_ends(&birth, &child);
+            }
             exit_now(i32::from(told.is_err()))
         }
     }
+}
+
+/// The clone may be on our CPU, waiting for our own end, which takes its time; so that can wait until the parent has
+/// closed its end of `birth`. Or until the clone has ended: of that the parent may learn only when nobody is left
+/// at the other end of what it shares with us both.
+fn sleep_until_either_ends(birth: &OwnedFd, clone: &Child) {
+    let events = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    // With an error we only end sooner.
+    poll(&mut [events(birth.as_fd()), events(clone.pidfd.as_fd())], PollTimeout::NONE)
+        .map(drop)
+        .unwrap_or(());
 }
 
 /// The parent's side of [`become_sibling`], with the other end of the socket pair; None when it came to no clone.

@@ -21,6 +21,9 @@ const REGION: usize = 1 << 20;
 /// Bytes that are asked to be in memory at once.
 const STEP: usize = 32 << 10;
 
+/// The same for a child (see [`forget`]), which needs little before it executes a program.
+const STEP_OF_CHILD: usize = 8 << 10;
+
 /// The largest block that is taken from a region: its end that is left over when the next one is begun is
 /// smaller than that.
 const LARGEST: usize = 32 << 10;
@@ -210,11 +213,12 @@ impl State {
     /// Has the pages up to `next` in memory, and those that will be wanted soon with them: a quarter less time
     /// for each than by a fault.
     fn make_ready(&mut self) {
+        let step = if self.forgetful { STEP_OF_CHILD } else { STEP };
         while self.ready < self.next {
             // SAFETY: a part of the region, whose content it leaves alone. Where the kernel (before 5.14) does
             // not know it, the pages come by faults.
-            unsafe { libc::madvise(self.ready as *mut c_void, STEP, libc::MADV_POPULATE_WRITE) };
-            self.ready += STEP;
+            unsafe { libc::madvise(self.ready as *mut c_void, step, libc::MADV_POPULATE_WRITE) };
+            self.ready += step;
         }
     }
 }

@@ -158,6 +158,11 @@ fn unmounted(controller: &str, field: &str) -> Error {
 }
 
 impl Plan {
+    /// Whether its controllers are those of cgroup v1.
+    pub fn is_v1(&self) -> bool {
+        self.record.version == Version::V1
+    }
+
     /// Each limit that is asked for: the controller that it needs, and where config.json has it.
     pub fn limits(&self) -> impl Iterator<Item = (&str, &str)> {
         // Files of the core and the pressure files need no controller.

@@ -218,6 +218,11 @@ impl Birth<'_> {
         let mut joined = namespaces.open()?;
         // A right that init does not have in a user namespace; what it inherits it can lower.
         self.planned.init.process.security.raise_hard_rlimits()?;
+        // On cgroup v1 init enters the cgroup itself. Until then it is empty, and systemd may remove what is empty there, when
+        // the last of its own units needs that hierarchy no more: so nothing is waited for in between.
+        if self.planned.cgroup.is_v1() {
+            join_new_network(&mut self.planned.network, &mut joined);
+        }
         // Last of the preparations: what fails before it leaves no cgroup to remove.
         let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
         self.record.cgroup = cgroup.record().clone();
@@ -226,9 +231,7 @@ impl Birth<'_> {
             rdt.make(self.record.rdt.get_or_insert_default()).context("linux.intelRdt")?;
         }
         let (parent, to_parent) = sync::channel()?;
-        if let Some(network) = self.planned.network.take().and_then(NewNetwork::finish) {
-            joined.add_new_network(network);
-        }
+        join_new_network(&mut self.planned.network, &mut joined);
 
         let usher = match self.planned.init.ushered {
             true => Some(socket::seqpacket_pair()?),
@@ -461,6 +464,13 @@ fn network_of(joined: &mut namespaces::Opened, init: Pid) -> Result<File> {
             let path = format!("/proc/{init}/ns/net");
             File::open(&path).call(|| format!("open({path})"))
         }
+    }
+}
+
+/// Waits for the network namespace in the making, if there still is one.
+fn join_new_network(network: &mut Option<NewNetwork>, joined: &mut namespaces::Opened) {
+    if let Some(network) = network.take().and_then(NewNetwork::finish) {
+        joined.add_new_network(network);
     }
 }
 

@@ -218,8 +218,8 @@ impl Birth<'_> {
         let mut joined = namespaces.open()?;
         // A right that init does not have in a user namespace; what it inherits it can lower.
         self.planned.init.process.security.raise_hard_rlimits()?;
-        // On cgroup v1 init enters the cgroup itself. Until then it is empty, and systemd may remove what is empty there, when
-        // the last of its own units needs that hierarchy no more: so nothing is waited for in between.
+        // On cgroup v1 init enters the cgroup itself. Until then it is empty, and systemd may remove what is empty
+        // there, when the last of its own units needs that hierarchy no more: so nothing is waited for in between.
         if self.planned.cgroup.is_v1() {
             join_new_network(&mut self.planned.network, &mut joined);
         }

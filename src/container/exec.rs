@@ -424,8 +424,8 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         };
         join::run(newcomer, to_birth)
     };
-    // A deadline is only for who may use every CPU (sched-deadline.rst, 5.2), and may be set before the process has asked
-    // for them once more.
+    // A deadline is only for who may use every CPU (sched-deadline.rst, 5.2), and may be set before the process has
+    // asked for them once more.
     if security.affinity_is_free() && planned.scheduler.scheduler.is_none() {
         affinity::run_beside_us(usher.pid);
     }

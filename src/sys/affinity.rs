@@ -39,48 +39,48 @@ pub fn reset() -> nix::Result<()> {
 /// Takes the CPU that we run on from a process that was cloned just now, if there are others.
 ///
 /// The kernel may queue a clone on its parent's CPU although another is idle, and leave it there until the parent
-/// waits (seen on a virtual machine, whose idle CPUs may count as taken away by the host, `vcpu_is_preempted`): what was
-/// cloned so that it works beside us would then begin when we have nothing to do any more. The mask is inherited: whoever becomes a container's
-/// process [`reset`]s it. And it is in the way as soon as we wait, or the other CPUs are busy: the process resets it when
-/// it runs, or we [`free`] it before we wait.
+/// waits (seen on a virtual machine, whose idle CPUs may count as taken away by the host, `vcpu_is_preempted`):
+/// what was cloned so that it works beside us would then begin when we have nothing to do any more.
 ///
-/// It is about time and about nothing else, so a kernel that refuses is no error.
+/// The mask is inherited: whoever becomes a container's process [`reset`]s it. And it is in the way as soon as we
+/// wait, or the other CPUs are busy: the process resets it when it runs, or we [`free`] it before we wait.
 pub fn run_beside_us(process: Pid) {
     let mut mask = NO_CPU;
     // SAFETY: the kernel writes at most the number of bytes given, and any bits are numbers.
     let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
-    if let (1.., Some((word, bit))) = (got, own_cpu())
-        && let Some(word) = mask.get_mut(word)
-    {
-        *word &= !bit;
-        // Of one CPU nothing is left: EINVAL.
-        set_of(process.as_raw(), &mask).unwrap_or(());
+    // Of one CPU nothing is left, which the kernel refuses.
+    if let (1.., Some((word, own))) = (got, own_cpu(&mut mask)) {
+        *word &= !own;
+        suggest(process, &mask);
     }
 }
 
 /// Has a process that sleeps wake on the CPU that we run on, so that it disturbs nobody whom we have made run
-/// [beside us](run_beside_us). It is [`free`] to leave once it is awake. What is said of errors there is true here.
+/// [beside us](run_beside_us). It is [`free`] to leave once it is awake.
 pub fn run_after_us(process: Pid) {
     let mut mask = NO_CPU;
-    if let Some((word, bit)) = own_cpu()
-        && let Some(word) = mask.get_mut(word)
-    {
-        *word = bit;
-        set_of(process.as_raw(), &mask).unwrap_or(());
+    if let Some((word, own)) = own_cpu(&mut mask) {
+        *word = own;
+        suggest(process, &mask);
     }
 }
 
 /// Takes back what was said to a process here.
 pub fn free(process: Pid) {
-    set_of(process.as_raw(), &EVERY_CPU).unwrap_or(());
+    suggest(process, &EVERY_CPU);
 }
 
-/// The word of a mask, and the bit in it, of the CPU that we run on.
-fn own_cpu() -> Option<(usize, c_ulong)> {
+/// The word of `mask` that has the CPU that we run on, and its bit there.
+fn own_cpu(mask: &mut [c_ulong]) -> Option<(&mut c_ulong, c_ulong)> {
     const WORD: usize = c_ulong::BITS as usize;
     // SAFETY: it has no argument.
     let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
-    Some((cpu / WORD, 1 << (cpu % WORD)))
+    Some((mask.get_mut(cpu / WORD)?, 1 << (cpu % WORD)))
+}
+
+/// It is about time and about nothing else, so a kernel that refuses is no error.
+fn suggest(process: Pid, mask: &[c_ulong]) {
+    set_of(process.as_raw(), mask).unwrap_or(());
 }
 
 fn set_of(thread: c_int, mask: &[c_ulong]) -> nix::Result<()> {

@@ -42,7 +42,6 @@ mod imp {
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use libc::{c_int, c_short, c_void};
-
     use nix::unistd::Pid;
 
     use crate::sys::{affinity, raw};

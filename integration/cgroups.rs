@@ -1,12 +1,13 @@
 //! Cgroups through the file system on v1, v2 and hybrid hosts: placement, limits, removal.
 
 use crate::harness::host::{control, hierarchies, hierarchy_of, is_v2};
-use crate::harness::program::{Bounded, await_condition, directory};
+use crate::harness::program::{Bounded, await_condition, directory, patience};
 use crate::harness::*;
 use crate::{require, tests};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 tests! {
     process_is_in_its_cgroup_everywhere, relative_path, without_a_path_the_id_names_it, removed_after_the_run,
@@ -15,7 +16,7 @@ tests! {
     kill_all_without_a_pid_namespace, delete_reaches_what_is_left, kill_reaches_what_is_left, failing_start_removes_the_cgroup, init_is_limited_before_it_runs,
     parent_that_exists_is_kept, dotdot_in_the_path_stays_below, sixteen_containers_beside_each_other, deep_paths,
     a_cgroup_in_use_is_left_alone, a_path_that_is_anothers_by_now, a_path_that_is_anothers_while_it_runs, parents_of_a_create_that_was_killed, below_the_callers_own, nobody_is_moved, below_a_threaded_cgroup, below_a_cgroup_with_processes,
-    a_limit_below_the_use_is_refused_with_the_numbers,
+    a_limit_below_the_use_is_refused_with_the_numbers, removed_by_another_while_it_is_empty,
 }
 
 /// Skips where the layout has no such controller: on some machines v1 holds them all.
@@ -524,4 +525,39 @@ fn a_limit_below_the_use_is_refused_with_the_numbers() {
     let limit = (100 << 20).to_string();
     container.verb("update", &["--memory", &limit, "--memory-swap", &limit], &[]).done().ok();
     assert_eq!(memory("memory.limit_in_bytes", "memory.max"), (100 << 20).to_string());
+}
+
+/// systemd removes what is empty on a hierarchy of v1 when the last of its own units needs that no more: also a cgroup
+/// that berth has made a moment before, for a process that is not there yet.
+fn removed_by_another_while_it_is_empty() {
+    require!(!is_v2(), "only on cgroup v1");
+    const TIMES: usize = 3;
+    for user_namespace in [false, true] {
+        for controller in ["blkio", "devices", "pids", "memory", "cpuset"] {
+            let Some(mountpoint) = hierarchy_of(controller) else { continue };
+            let bundle = if user_namespace { sleeper().user_namespace(100_000, 65536) } else { sleeper() };
+            let mut container = bundle.container();
+            let path = mountpoint.join(container.bundle.cgroup_path().trim_start_matches('/'));
+            let remove = || {
+                let end = Instant::now() + patience();
+                let mut removed = 0;
+                while removed < TIMES && Instant::now() < end {
+                    removed += usize::from(fs::remove_dir(&path).is_ok());
+                    std::thread::sleep(Duration::from_micros(20));
+                }
+                removed
+            };
+            let removed = std::thread::scope(|scope| {
+                let remover = scope.spawn(remove);
+                container.create();
+                remover.join().expect("the remover")
+            });
+            assert_eq!(removed, TIMES, "{controller}: times that it was removed");
+            let pids = fs::read_to_string(path.join("cgroup.procs")).expect("its cgroup");
+            assert_eq!(pids.trim(), container.pid().to_string(), "{controller}");
+            container.start();
+            container.finish();
+            assert_eq!(host::cgroups_with(&container.bundle.cgroup_path()), Vec::<PathBuf>::new());
+        }
+    }
 }

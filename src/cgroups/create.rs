@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
@@ -72,6 +73,26 @@ impl AsFd for TasksFile {
     }
 }
 
+/// How often more a cgroup is made anew that somebody removes before the first process is in it. It cannot go on for
+/// ever: whoever removes them goes on to others.
+#[derive(Debug)]
+pub struct Attempts(u32);
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self(10)
+    }
+}
+
+impl Attempts {
+    /// Takes one more, if there is one.
+    fn are_over(&mut self) -> bool {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        left.is_none()
+    }
+}
+
 /// A container's cgroup, open for a process to be put in.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -112,6 +133,20 @@ impl Cgroup {
         &self.record
     }
 
+    /// What a failure to put the first process in was for: Ok when somebody has removed the cgroup meanwhile, because it
+    /// was empty, as systemd does on the hierarchies of v1 that its own units need no more. What is left of it is gone
+    /// then, and it can be made anew, so often as there are `attempts`.
+    ///
+    /// # Errors
+    /// `error`, when it has another cause.
+    pub fn retire(&self, error: Error, attempts: &mut Attempts) -> Result<()> {
+        if !self.record.is_lost()? || attempts.are_over() {
+            return Err(error);
+        }
+        // Of the process that failed there may be something for a moment more.
+        self.record.remove(Duration::from_secs(1))
+    }
+
     /// Whether [`Cgroup::seal`] has something to do.
     pub fn is_sealed_later(&self) -> bool {
         !self.late.is_empty() || self.delegated.is_some()
@@ -146,16 +181,23 @@ impl Plan {
     /// A cgroup with processes or a frozen one is there already; a controller cannot be enabled; the
     /// kernel refuses a value. Everything that was made is removed again.
     pub fn create(&self) -> Result<Cgroup> {
-        let mut made = Vec::new();
-        let result = self.create_all(&mut made);
-        if result.is_err() {
+        let mut attempts = Attempts::default();
+        loop {
+            let mut made = Vec::new();
+            let first = match self.create_all(&mut made) {
+                Ok(cgroup) => return Ok(cgroup),
+                Err(error) => error,
+            };
             let record = Record { directories: made, unit: None, ..self.record.clone() };
+            let is_lost = record.is_lost();
             // Nothing has run in them, so that this does not wait. The first error is the one to tell.
-            if let Err(error) = record.remove(std::time::Duration::ZERO) {
-                return result.map_err(|first| first.context(format!("(and then: {error})")));
+            if let Err(error) = record.remove(Duration::ZERO) {
+                return Err(first.context(format!("(and then: {error})")));
+            }
+            if !is_lost? || attempts.are_over() {
+                return Err(first);
             }
         }
-        result
     }
 
     /// Applies what [`Plan::create`] has left: before the container's program runs.

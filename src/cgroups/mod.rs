@@ -46,7 +46,7 @@ mod kernel_tests;
 #[cfg(test)]
 mod systemd_tests;
 
-pub use create::{Cgroup, TasksFile};
+pub use create::{Attempts, Cgroup, TasksFile};
 pub use enter::Below;
 pub use layout::Layout;
 pub use oom::{OomEvent, OomSource};

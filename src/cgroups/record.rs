@@ -157,6 +157,16 @@ impl Record {
         Ok(pids.into_iter().collect())
     }
 
+    /// Whether one of the directories, all of which were made, is not there any more.
+    pub(super) fn is_lost(&self) -> Result<bool> {
+        for directory in &self.directories {
+            if directory.inode_at_path()?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(super) fn unified(&self) -> Option<&Directory> {
         self.directories.iter().find(|directory| directory.is_unified())
     }

@@ -218,48 +218,61 @@ impl Birth<'_> {
         let mut joined = namespaces.open()?;
         // A right that init does not have in a user namespace; what it inherits it can lower.
         self.planned.init.process.security.raise_hard_rlimits()?;
-        // On cgroup v1 init enters the cgroup itself. Until then it is empty, and systemd may remove what is empty
-        // there, when the last of its own units needs that hierarchy no more: so nothing is waited for in between.
+        // On cgroup v1 nothing is waited for while the cgroup is empty: each time that somebody removes it costs a clone.
         if self.planned.cgroup.is_v1() {
             join_new_network(&mut self.planned.network, &mut joined);
         }
         // Last of the preparations: what fails before it leaves no cgroup to remove.
-        let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
-        self.record.cgroup = cgroup.record().clone();
-        self.record.cgroup_made = true;
         if let Some(rdt) = &self.planned.rdt {
             rdt.make(self.record.rdt.get_or_insert_default()).context("linux.intelRdt")?;
         }
-        let (parent, to_parent) = sync::channel()?;
-        join_new_network(&mut self.planned.network, &mut joined);
+        let mut attempts = cgroups::Attempts::default();
+        let (parent, cgroup, in_cgroup) = loop {
+            let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
+            self.record.cgroup = cgroup.record().clone();
+            self.record.cgroup_made = true;
+            let (parent, to_parent) = sync::channel()?;
+            join_new_network(&mut self.planned.network, &mut joined);
 
-        let usher = match self.planned.init.ushered {
-            true => Some(socket::seqpacket_pair()?),
-            false => None,
+            let usher = match self.planned.init.ushered {
+                true => Some(socket::seqpacket_pair()?),
+                false => None,
+            };
+            let (birth, to_birth) = usher.unzip();
+            let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
+                .map_err(|error| namespaces.explain(error))?;
+            let Side::Parent { child, in_cgroup } = side else {
+                // The lock belongs to the open file, which the clone has copied: were ours left open, the
+                // container would stay locked for as long as init waits to be started.
+                drop((self.lock.take(), parent, birth));
+                init::run(Newborn {
+                    plan: &self.planned.init,
+                    parent: Some(to_parent),
+                    gate,
+                    joined,
+                    usher: to_birth,
+                    tasks: cgroup.tasks(),
+                    console_socket,
+                    agent,
+                    placed_by_parent: self.planned.cgroup.record().driver() == Driver::Systemd,
+                })
+            };
+            // Ours of init's end must be closed, or its end would never be an end of file.
+            drop::<(InitEnd, Option<OwnedFd>)>((to_parent, to_birth));
+            (self.init, self.expected) = (Some(child), birth);
+            match self.await_joined(&parent, &cgroup) {
+                Ok(()) => break (parent, cgroup, in_cgroup),
+                Err(error) => {
+                    // Not even the usher's clone is there: it joins before it makes that.
+                    self.expected = None;
+                    self.init.take().as_ref().map_or(Ok(()), conversation::end)?;
+                    cgroup.retire(error, &mut attempts)?;
+                }
+            }
         };
-        let (birth, to_birth) = usher.unzip();
-        let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
-            .map_err(|error| namespaces.explain(error))?;
-        let Side::Parent { child, in_cgroup } = side else {
-            // The lock belongs to the open file, which the clone has copied: were ours left open, the
-            // container would stay locked for as long as init waits to be started.
-            drop((self.lock.take(), parent, birth));
-            init::run(Newborn {
-                plan: &self.planned.init,
-                parent: Some(to_parent),
-                gate,
-                joined,
-                usher: to_birth,
-                tasks: cgroup.tasks(),
-                console_socket,
-                agent,
-                placed_by_parent: self.planned.cgroup.record().driver() == Driver::Systemd,
-            })
+        let Some(pid) = self.init.as_ref().map(|init| init.pid) else {
+            return Err(Error::new(Code::State, "init was never made"));
         };
-        // Ours of init's end must be closed, or its end would never be an end of file.
-        drop::<(InitEnd, Option<OwnedFd>)>((to_parent, to_birth));
-        let pid = child.pid;
-        (self.init, self.expected) = (Some(child), birth);
         self.moved_in = !in_cgroup && cgroup.clone_into().is_some();
         if self.moved_in {
             cgroup.attach(pid).context("move init into its cgroup")?;
@@ -270,6 +283,17 @@ impl Birth<'_> {
             self.devices = Some(Moved::none_yet(network_of(&mut joined, pid)?)?);
         }
         Ok((parent, cgroup))
+    }
+
+    /// On cgroup v1 init joins its cgroup itself. Until then that is empty, and systemd may remove it.
+    fn await_joined(&self, channel: &ParentEnd, cgroup: &Cgroup) -> Result<()> {
+        if cgroup.tasks().is_empty() {
+            return Ok(());
+        }
+        match self.conversation(channel)?.hear()? {
+            Heard::Joined => Ok(()),
+            other => Err(Error::new(Code::State, format!("{other:?} came before it was in its cgroup"))),
+        }
     }
 
     /// Puts init into its cgroup, with its limits, and gives it its ids.
@@ -356,6 +380,7 @@ impl Birth<'_> {
                     }
                     terminal = Some(master);
                 }
+                Heard::Joined => {}
                 Heard::Ready => {
                     self.learn_who_init_is()?;
                     return Ok(terminal);

@@ -13,6 +13,8 @@ use crate::{log, seccomp};
 /// What the child says before it is ready, as far as the parent has to do something.
 #[derive(Debug)]
 pub enum Heard {
+    /// [`FromInit::Joined`].
+    Joined,
     /// [`FromInit::Mounted`].
     Mounted,
     /// The master of its terminal.
@@ -40,6 +42,7 @@ impl Conversation<'_> {
     pub fn hear(&self) -> Result<Heard> {
         loop {
             match self.channel.receive()? {
+                Some((FromInit::Joined, _)) => return Ok(Heard::Joined),
                 Some((FromInit::Mounted, _)) => return Ok(Heard::Mounted),
                 Some((FromInit::Terminal, Some(master))) => return Ok(Heard::Terminal(master)),
                 Some((FromInit::Ready, _)) => return Ok(Heard::Ready),

@@ -546,7 +546,7 @@ fn attend(
                 log::debug(|| "child process in init(): it has joined the container".into());
                 break;
             }
-            Heard::Mounted => return Err(Error::new(Code::State, "an exec mounts nothing")),
+            Heard::Joined | Heard::Mounted => return Err(Error::new(Code::State, "an exec mounts nothing")),
         }
     }
     if let Start::ToBeSaid(filter) = start {

@@ -1,7 +1,7 @@
 //! `restore`: a container whose processes CRIU makes from an image. All around them is made as for a new
 //! container: the claim on the id, the cgroup, the mount points.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -151,11 +151,6 @@ impl Restoration<'_> {
             Some(path) => Some(notify_engine::connect_console(path)?),
             None => None,
         };
-        let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
-        self.record.cgroup = cgroup.record().clone();
-        self.record.cgroup_made = true;
-        self.dir.write(&self.record)?;
-
         // In the mount namespace that CRIU is in: it mounts in the directory that it works in.
         let directories = self.options.image.open(false, LOG)?;
         let namespaces = self.external_namespaces()?;
@@ -171,22 +166,7 @@ impl Restoration<'_> {
         let namespaces = namespaces.iter().map(|(name, fd)| ((*name).to_owned(), fd.as_fd()));
         let (names, descriptors): (Vec<_>, Vec<_>) = given.chain(namespaces).unzip();
         options.inherited = names.into_iter().zip(FIRST_DESCRIPTOR..).collect();
-        let keyring = self.planned.init.process.keyring.clone();
-        let label = self.planned.init.process.security.selinux_label.clone();
-        let user_namespace = self.planned.init.namespaces.has(Kind::User);
-        let prepare = || {
-            // CRIU's children become the container: what they inherit must be the container's.
-            cgroup.tasks().iter().try_for_each(TasksFile::join)?;
-            affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
-            match &keyring {
-                Some(id) => {
-                    security::join_session_keyring(id, label.as_deref(), user_namespace, &Procfs::host()?)
-                }
-                None => Ok(()),
-            }
-        };
-        let service =
-            Service::start(&Surroundings { own_stdio: true, descriptors, prepare: Some(&prepare) })?;
+        let (cgroup, service) = self.start_criu(&descriptors)?;
         let service_pid = service.pid();
         let placed = self.place(&cgroup, service_pid)?;
         options.cgroup_roots = cgroup_roots(service_pid)?;
@@ -195,6 +175,34 @@ impl Restoration<'_> {
         placed.as_ref().unwrap_or(&cgroup).seal(init).context("limit the cgroup")?;
         log::debug(|| format!("container {}: init is {:?}", self.record.id, self.init));
         Ok(())
+    }
+
+    /// Makes the cgroup and starts CRIU, on cgroup v1 in it.
+    fn start_criu(&mut self, descriptors: &[BorrowedFd<'_>]) -> Result<(Cgroup, Service)> {
+        let mut attempts = cgroups::Attempts::default();
+        loop {
+            let cgroup = self.planned.cgroup.create().context("make the cgroup")?;
+            self.record.cgroup = cgroup.record().clone();
+            self.record.cgroup_made = true;
+            self.dir.write(&self.record)?;
+            let init = &self.planned.init;
+            let prepare = || {
+                // CRIU's children become the container: what they inherit must be the container's.
+                cgroup.tasks().iter().try_for_each(TasksFile::join)?;
+                affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
+                let label = init.process.security.selinux_label.as_deref();
+                init.process.keyring.as_ref().map_or(Ok(()), |id| {
+                    let user_namespace = init.namespaces.has(Kind::User);
+                    security::join_session_keyring(id, label, user_namespace, &Procfs::host()?)
+                })
+            };
+            let surroundings =
+                Surroundings { own_stdio: true, descriptors: descriptors.to_vec(), prepare: Some(&prepare) };
+            match Service::start(&surroundings) {
+                Ok(service) => return Ok((cgroup, service)),
+                Err(error) => cgroup.retire(error, &mut attempts)?,
+            }
+        }
     }
 
     /// Puts CRIU where its children, the container's processes, shall be. Some when systemd has made the

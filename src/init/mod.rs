@@ -193,6 +193,12 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<()> {
     // First of all: a parent that dies from here on takes us with it, so that a killed `create`
     // leaves no process. The end of the channel covers the instant before.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
+    // Before all that takes time: what is empty may be removed by others. That the files were opened by the parent is
+    // right enough, in whatever user namespace we are.
+    newborn.tasks.iter().try_for_each(TasksFile::join)?;
+    if !newborn.tasks.is_empty() {
+        newborn.say(&FromInit::Joined, None)?;
+    }
     process::reset_signals()?;
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626).
     process::cloexec_from(plan.process.first_private_descriptor())?;
@@ -225,7 +231,6 @@ fn become_container(newborn: &mut Newborn<'_>) -> Result<()> {
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     }
 
-    newborn.tasks.iter().try_for_each(TasksFile::join)?;
     affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
     set_up_namespaces(plan, &mut newborn.joined)?;
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  parent                                    init
+//!    │ ◄─────── Joined ─────────────────────── │   only with cgroups of v1, which nobody removes any more
 //!    │ ──────── IdsMapped ───────────────────► │   only with a new user namespace
 //!    │ ──────── SetUp ───────────────────────► │   only when init cannot do all of it
 //!    │ ──────── Placed ──────────────────────► │   only when systemd makes the cgroup: init mounts meanwhile
@@ -40,6 +41,8 @@ const LONGEST: usize = 64 * 1024;
 /// What init says.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromInit {
+    /// Init is in its cgroups of v1.
+    Joined,
     /// The mounts are made and the old root can still be reached: the hooks of the runtime
     /// namespace may run now.
     Mounted,

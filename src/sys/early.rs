@@ -3,9 +3,9 @@
 //!
 //! [`crate::self_exe`] says why a command that enters a container must run from a file that nobody can
 //! write to. [`super::remap`] gives the process such a file without a second execve. Where the kernel refuses that, the
-//! file is executed by descriptor, still before the first of two starts of the C library, whose CPU
-//! detection alone is forty CPUID instructions, each of which leaves a virtual machine. Whatever fails here is not
+//! file is executed by descriptor, still before the first of two starts of the C library. Whatever fails here is not
 //! reported but left to `self_exe`, which looks at what is executed, tries again with its fallback and has words for it.
+//! Then the C library is started, by [`super::start`] where that knows it.
 //!
 //! Nothing of the C library works yet: no thread-local storage, no memcpy or strlen (their variants
 //! are chosen at its start). So this is plain loops over bytes and raw system calls. `build.rs` makes
@@ -26,11 +26,11 @@ global_asm!(
     "mov rdi, rsp",
     "push rdx",
     "push rdx",
-    "call {early}",
+    "call {begin}",
     "pop rdx",
     "pop rdx",
     "jmp _start",
-    early = sym early,
+    begin = sym begin,
 );
 
 const EXE: *const u8 = c"/proc/self/exe".as_ptr().cast();
@@ -40,11 +40,24 @@ static DESCRIPTORS: &[u8] = b"/dev/fd/";
 /// to the stack, by memcpy (as an array of arguments would be in a build without optimisation).
 static VERBS: [&[u8]; 4] = [b"create\0", b"run\0", b"exec\0", b"restore\0"];
 
-/// Returns when there is nothing to do, or something does not work.
+/// Returns when the C library shall start itself.
 ///
 /// # Safety
 /// `stack` is the initial stack of the process: argc, argv, a null, the environment, a null, the auxiliary vector.
-unsafe extern "C" fn early(stack: *const usize) {
+unsafe extern "C" fn begin(stack: *const usize) {
+    // SAFETY: the caller's promise, and nothing else has run yet.
+    unsafe {
+        leave_the_binary(stack);
+        #[cfg(glibc_2_36)]
+        super::start::run(stack);
+    }
+}
+
+/// Returns when there is nothing to do, or something does not work.
+///
+/// # Safety
+/// As [`begin`].
+unsafe fn leave_the_binary(stack: *const usize) {
     // SAFETY: the caller's promise; every string ends with a NUL, which is read before anything behind it.
     unsafe {
         let argc = *stack;

@@ -25,6 +25,8 @@ mod remap;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;
+#[cfg(glibc_2_36)]
+mod start;
 pub mod tty;
 pub mod xattr;
 

@@ -239,6 +239,11 @@ impl Birth<'_> {
                 false => None,
             };
             let (birth, to_birth) = usher.unzip();
+            // Back from another time namespace comes only who shares its memory with nobody (EUSERS), and these hooks
+            // wait for no word of ours.
+            if namespaces.sets_clocks() || !self.planned.init.create_container.is_empty() {
+                finish_new_network(&mut self.planned.network)?;
+            }
             let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
                 .map_err(|error| namespaces.explain(error))?;
             let Side::Parent { child, in_cgroup } = side else {
@@ -270,6 +275,7 @@ impl Birth<'_> {
                 }
             }
         };
+        finish_new_network(&mut self.planned.network)?;
         let Some(pid) = self.init.as_ref().map(|init| init.pid) else {
             return Err(Error::new(Code::State, "init was never made"));
         };
@@ -492,11 +498,20 @@ fn network_of(joined: &mut namespaces::Opened, init: Pid) -> Result<File> {
     }
 }
 
-/// Waits for the network namespace in the making, if there still is one.
+/// Waits for the network namespace in the making, if there is one that is not joined yet.
 fn join_new_network(network: &mut Option<NewNetwork>, joined: &mut namespaces::Opened) {
-    if let Some(network) = network.take().and_then(NewNetwork::finish) {
-        joined.add_new_network(network);
+    if joined.get(Kind::Network).is_some() {
+        return;
     }
+    match network.as_mut().and_then(NewNetwork::namespace) {
+        Some(namespace) => joined.add_new_network(namespace),
+        None => *network = None,
+    }
+}
+
+/// Waits for the loopback interface of the network namespace that was made beside us.
+fn finish_new_network(network: &mut Option<NewNetwork>) -> Result<()> {
+    network.take().map_or(Ok(()), NewNetwork::finish).call(|| "ioctl(SIOCSIFFLAGS, lo, UP)".into())
 }
 
 /// Clones init into its new namespaces, from where the joined ones allow it.

@@ -386,7 +386,8 @@ fn set_up_namespaces(plan: &Plan, joined: &mut namespaces::Opened) -> Result<()>
     if let Some(name) = &plan.domainname {
         namespaces::set_domainname(name)?;
     }
-    // One that was made beside the parent (sys::beside) is joined as others are, and its loopback is up.
+    // One that was made beside the parent (sys::beside) is joined as others are; its loopback is up before anything of
+    // the container's runs.
     if namespaces.creates(Kind::Network) && joined.get(Kind::Network).is_none() {
         namespaces::bring_up_loopback()?;
     }

@@ -10,6 +10,8 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
+
 /// A network namespace in the making.
 pub struct NewNetwork(
     #[cfg(target_arch = "x86_64")] imp::Helper,
@@ -25,9 +27,20 @@ impl NewNetwork {
         None
     }
 
-    /// Waits for the namespace, in which `lo` is up. None when the kernel refused a step of it: who makes it
-    /// by clone3(2) then learns why.
-    pub fn finish(self) -> Option<OwnedFd> {
+    /// Waits for the namespace, and gives it once; its `lo` is perhaps still down. None when the kernel refused a step of
+    /// it: who makes it by clone3(2) then learns why.
+    pub fn namespace(&mut self) -> Option<OwnedFd> {
+        #[cfg(target_arch = "x86_64")]
+        return self.0.namespace();
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.0 {}
+    }
+
+    /// Waits until `lo` is up in the namespace that was given.
+    ///
+    /// # Errors
+    /// The kernel's. ESRCH when the helper was killed.
+    pub fn finish(self) -> Result<(), Errno> {
         #[cfg(target_arch = "x86_64")]
         return self.0.finish();
         #[cfg(not(target_arch = "x86_64"))]
@@ -42,12 +55,23 @@ mod imp {
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use libc::{c_int, c_short, c_void};
+    use nix::errno::Errno;
     use nix::unistd::Pid;
 
     use crate::sys::{affinity, raw};
 
-    /// What the helper has to tell: a descriptor, or below zero what went wrong.
-    const NOTHING_YET: c_int = -1;
+    /// What the helper has to tell while it has told nothing, and for good when it is killed.
+    const NOTHING_YET: c_int = -libc::ESRCH;
+
+    /// What the helper writes and we read.
+    struct Answers {
+        /// A futex: 0 once the namespace is told. The kernel sets it too, at the helper's end.
+        waits: AtomicI32,
+        /// A descriptor, or below zero an errno.
+        namespace: AtomicI32,
+        /// The same for the loopback interface: 0 when it is up.
+        loopback: AtomicI32,
+    }
 
     /// From linux/sockios.h.
     const SIOCGSKNS: usize = 0x894c;
@@ -64,70 +88,142 @@ mod imp {
         /// None once it has been waited for.
         pid: Option<c_int>,
         _stack: Box<MaybeUninit<Stack>>,
-        answer: Box<AtomicI32>,
+        answers: Box<Answers>,
     }
 
     impl Helper {
         pub fn start() -> Option<Self> {
             let mut stack = Box::<Stack>::new_uninit();
-            let answer = Box::new(AtomicI32::new(NOTHING_YET));
-            let flags = libc::CLONE_VM | libc::CLONE_FILES;
-            let argument = (&raw const *answer).cast_mut().cast::<c_void>();
+            let answers = Box::new(Answers {
+                waits: AtomicI32::new(1),
+                namespace: AtomicI32::new(NOTHING_YET),
+                loopback: AtomicI32::new(NOTHING_YET),
+            });
+            let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_CHILD_CLEARTID;
+            let argument = (&raw const *answers).cast_mut().cast::<c_void>();
+            let none = std::ptr::null_mut::<c_void>();
             // SAFETY: the stack is aligned, grows down from its end and belongs to the new process alone until
-            // `drop` has waited for it; `answer` too outlives it. No CLONE_VFORK: we go on. Without an exit
+            // `drop` has waited for it; `answers` too outlives it. No CLONE_VFORK: we go on. Without an exit
             // signal its end is no SIGCHLD, and only a wait that asks for such children finds it.
-            let pid = unsafe { libc::clone(make, stack.as_mut_ptr().add(1).cast(), flags, argument) };
+            let pid = unsafe {
+                let stack = stack.as_mut_ptr().add(1).cast();
+                libc::clone(make, stack, flags, argument, none, none, answers.waits.as_ptr())
+            };
             (pid > 0).then(|| {
                 affinity::run_beside_us(Pid::from_raw(pid));
-                Self { pid: Some(pid), _stack: stack, answer }
+                Self { pid: Some(pid), _stack: stack, answers }
             })
         }
 
-        pub fn finish(mut self) -> Option<OwnedFd> {
-            self.reap()
+        pub fn namespace(&mut self) -> Option<OwnedFd> {
+            let waits = &self.answers.waits;
+            if let Some(pid) = self.pid.filter(|_| waits.load(Ordering::Acquire) != 0) {
+                // Ours is free now.
+                affinity::free(Pid::from_raw(pid));
+            }
+            while waits.load(Ordering::Acquire) != 0 {
+                let none = std::ptr::null::<libc::timespec>();
+                // SAFETY: the futex is ours and lives. Whether it was woken, interrupted or came too late is looked at
+                // above. Not FUTEX_PRIVATE_FLAG: the kernel's own wake at the helper's end is none.
+                unsafe { libc::syscall(libc::SYS_futex, waits.as_ptr(), libc::FUTEX_WAIT, 1, none) };
+            }
+            self.take_namespace()
+        }
+
+        pub fn finish(mut self) -> Result<(), Errno> {
+            self.reap();
+            match self.answers.loopback.load(Ordering::Acquire) {
+                0 => Ok(()),
+                errno => Err(Errno::from_raw(-errno)),
+            }
+        }
+
+        fn take_namespace(&self) -> Option<OwnedFd> {
+            let fd: RawFd = self.answers.namespace.swap(NOTHING_YET, Ordering::AcqRel);
+            // SAFETY: the helper has left the descriptor open in our common table; nobody else knows of it, and
+            // it is told once.
+            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
         }
 
         /// Waits for the end of the helper, once: its pid can be another child's afterwards.
-        fn reap(&mut self) -> Option<OwnedFd> {
-            let pid = self.pid.take()?;
-            // Ours is free now.
+        fn reap(&mut self) {
+            let Some(pid) = self.pid.take() else { return };
             affinity::free(Pid::from_raw(pid));
             loop {
                 // SAFETY: no status is asked for. __WALL finds a child without an exit signal.
                 let ended = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
-                if ended >= 0 || nix::errno::Errno::last() != nix::errno::Errno::EINTR {
+                if ended >= 0 || Errno::last() != Errno::EINTR {
                     break;
                 }
             }
-            let fd: RawFd = self.answer.load(Ordering::Acquire);
-            // SAFETY: the helper has left the descriptor open in our common table; nobody else knows of it, and
-            // nobody comes here twice.
-            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
         }
     }
 
     impl Drop for Helper {
         fn drop(&mut self) {
-            drop(self.reap());
+            self.reap();
+            drop(self.take_namespace());
         }
     }
 
     /// The helper's whole life.
-    extern "C" fn make(answer: *mut c_void) -> c_int {
-        // SAFETY: `start` passes the address of an AtomicI32 that outlives this process.
-        let answer = unsafe { &*answer.cast::<AtomicI32>() };
-        // SAFETY: only raw system calls follow, with numbers and the addresses of local values.
-        answer.store(unsafe { namespace_with_loopback() }, Ordering::Release);
+    extern "C" fn make(answers: *mut c_void) -> c_int {
+        // SAFETY: `start` passes the address of answers that outlive this process.
+        let answers = unsafe { &*answers.cast::<Answers>() };
+        // SAFETY: only raw system calls follow, with numbers and the addresses of local values and of the answers.
+        unsafe {
+            match namespace() {
+                Ok((socket, namespace)) => {
+                    tell(answers, namespace);
+                    answers.loopback.store(bring_loopback_up(socket), Ordering::Release);
+                    raw::syscall(libc::SYS_close, socket, 0, 0, 0, 0);
+                }
+                Err(errno) => tell(answers, errno),
+            }
+        }
         0
     }
 
-    /// The descriptor of a new network namespace, close-on-exec, or below zero an errno.
+    /// # Safety
+    /// As [`namespace`].
+    unsafe fn tell(answers: &Answers, namespace: c_int) {
+        answers.namespace.store(namespace, Ordering::Release);
+        answers.waits.store(0, Ordering::Release);
+        let wake = libc::FUTEX_WAKE.cast_unsigned() as usize;
+        // SAFETY: the futex lives as long as we.
+        unsafe { raw::syscall(libc::SYS_futex, answers.waits.as_ptr() as usize, wake, 1, 0, 0) };
+    }
+
+    /// A new network namespace: a socket in it and a descriptor of it, both close-on-exec, or below zero an errno.
     ///
     /// # Safety
     /// For a process that shares nothing but memory and descriptors with others: it changes its namespace.
-    unsafe fn namespace_with_loopback() -> c_int {
+    unsafe fn namespace() -> Result<(usize, c_int), c_int> {
         let number = |value: c_int| value.cast_unsigned() as usize;
-        let short = |result: i64| c_int::try_from(result).unwrap_or(NOTHING_YET);
+        // SAFETY: see each call's manual page; the ioctl gets no argument.
+        unsafe {
+            let made = raw::syscall(libc::SYS_unshare, number(libc::CLONE_NEWNET), 0, 0, 0, 0);
+            if made < 0 {
+                return Err(short(made));
+            }
+            let kind = number(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
+            let socket = raw::syscall(libc::SYS_socket, number(libc::AF_INET), kind, 0, 0, 0);
+            let Ok(descriptor) = usize::try_from(socket) else { return Err(short(socket)) };
+            // The socket's namespace, without a look into /proc (Linux 4.9).
+            let namespace = raw::syscall(libc::SYS_ioctl, descriptor, SIOCGSKNS, 0, 0, 0);
+            if namespace < 0 {
+                raw::syscall(libc::SYS_close, descriptor, 0, 0, 0, 0);
+                return Err(short(namespace));
+            }
+            Ok((descriptor, short(namespace)))
+        }
+    }
+
+    /// 0, or below zero an errno.
+    ///
+    /// # Safety
+    /// `socket` is open.
+    unsafe fn bring_loopback_up(socket: usize) -> c_int {
         let mut name: [libc::c_char; libc::IFNAMSIZ] = [0; libc::IFNAMSIZ];
         (name[0], name[1]) = (b'l'.cast_signed(), b'o'.cast_signed());
         let up = c_short::try_from(libc::IFF_UP).unwrap_or(0);
@@ -136,30 +232,13 @@ mod imp {
             // What the kernel has of its own among the flags (IFF_LOOPBACK, IFF_RUNNING) it keeps.
             ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: up },
         };
-        // SAFETY: see each call's manual page; the ioctls get the request, and no argument.
-        unsafe {
-            let made = raw::syscall(libc::SYS_unshare, number(libc::CLONE_NEWNET), 0, 0, 0, 0);
-            if made < 0 {
-                return short(made);
-            }
-            let kind = number(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
-            let socket = raw::syscall(libc::SYS_socket, number(libc::AF_INET), kind, 0, 0, 0);
-            let Ok(descriptor) = usize::try_from(socket) else { return short(socket) };
-            let mut result = raw::syscall(
-                libc::SYS_ioctl,
-                descriptor,
-                usize::try_from(libc::SIOCSIFFLAGS).unwrap_or(0),
-                &raw const request as usize,
-                0,
-                0,
-            );
-            if result >= 0 {
-                // The socket's namespace, without a look into /proc (Linux 4.9).
-                result = raw::syscall(libc::SYS_ioctl, descriptor, SIOCGSKNS, 0, 0, 0);
-            }
-            raw::syscall(libc::SYS_close, descriptor, 0, 0, 0, 0);
-            short(result)
-        }
+        let set_flags = usize::try_from(libc::SIOCSIFFLAGS).unwrap_or(0);
+        // SAFETY: netdevice(7): the request lives until the call returns.
+        short(unsafe { raw::syscall(libc::SYS_ioctl, socket, set_flags, &raw const request as usize, 0, 0) })
+    }
+
+    fn short(result: i64) -> c_int {
+        c_int::try_from(result).unwrap_or(NOTHING_YET)
     }
 }
 
@@ -175,8 +254,10 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let Some(new) = NewNetwork::begin() else { return };
-        let fd = new.finish().unwrap();
+        let Some(mut new) = NewNetwork::begin() else { return };
+        let fd = new.namespace().unwrap();
+        assert!(new.namespace().is_none());
+        new.finish().unwrap();
         assert_eq!(namespace::nstype(fd.as_fd()), Ok(libc::CLONE_NEWNET.cast_unsigned().into()));
         spawn::in_child(move || {
             let own = || std::fs::read_link("/proc/self/ns/net").unwrap();

@@ -85,11 +85,19 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Takes one more, if there is one.
-    fn are_over(&mut self) -> bool {
-        let left = self.0.checked_sub(1);
+    /// Whether `error` came of somebody's having removed what was `made`, and there is one more attempt; it is taken.
+    pub(super) fn are_worth(&mut self, error: &Error, made: &Record) -> bool {
+        if !matches!(error.errno(), Some(Errno::ENODEV | Errno::ENOENT)) {
+            return false;
+        }
+        // The kernel takes a cgroup's files away first, and its directory a moment later.
+        let is_lost = [0, 100, 400, 1600].into_iter().any(|pause| {
+            std::thread::sleep(Duration::from_micros(pause));
+            made.is_lost()
+        });
+        let left = self.0.checked_sub(u32::from(is_lost));
         self.0 = left.unwrap_or(0);
-        left.is_none()
+        is_lost && left.is_some()
     }
 }
 
@@ -140,11 +148,14 @@ impl Cgroup {
     /// # Errors
     /// `error`, when it has another cause.
     pub fn retire(&self, error: Error, attempts: &mut Attempts) -> Result<()> {
-        if !self.record.is_lost()? || attempts.are_over() {
+        if !attempts.are_worth(&error, &self.record) {
             return Err(error);
         }
         // Of the process that failed there may be something for a moment more.
-        self.record.remove(Duration::from_secs(1))
+        match self.record.remove(Duration::from_secs(1)) {
+            Ok(()) => Ok(()),
+            Err(second) => Err(error.context(format!("(and then: {second})"))),
+        }
     }
 
     /// Whether [`Cgroup::seal`] has something to do.
@@ -189,12 +200,12 @@ impl Plan {
                 Err(error) => error,
             };
             let record = Record { directories: made, unit: None, ..self.record.clone() };
-            let is_lost = record.is_lost();
+            let again = attempts.are_worth(&first, &record);
             // Nothing has run in them, so that this does not wait. The first error is the one to tell.
             if let Err(error) = record.remove(Duration::ZERO) {
                 return Err(first.context(format!("(and then: {error})")));
             }
-            if !is_lost? || attempts.are_over() {
+            if !again {
                 return Err(first);
             }
         }
@@ -234,6 +245,9 @@ impl Plan {
                 Err(error) if refused(&error) && self.is_dispensable(directory)? => continue,
                 Err(error) => return Err(error.context(format!("create cgroup {}", path.display()))),
             };
+            // At once: from now on another's at the same path is known for it.
+            let inode = nix::sys::stat::fstat(&fd).ok().map(|found| found.st_ino);
+            let directory = &Directory { inode, ..directory.clone() };
             if new {
                 made.push(directory.clone());
             } else {

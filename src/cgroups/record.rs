@@ -60,7 +60,7 @@ impl Directory {
         self.names.iter().any(|name| name == controller)
     }
 
-    /// Whether the container's cgroup is gone and another has its path. Never before [`Record::identify`].
+    /// Whether the container's cgroup is gone and another has its path. Never while its inode is not known.
     ///
     /// # Errors
     /// The kernel's.
@@ -132,13 +132,13 @@ impl Record {
         !self.directories.is_empty()
     }
 
-    /// Notes which directories the container's are, once they are made: it may outlive them, and its path may then be
-    /// another container's.
+    /// Notes which directories the container's are, where systemd has made them: it may outlive them, and its path may then
+    /// be another container's.
     ///
     /// # Errors
     /// The kernel's.
     pub fn identify(&mut self) -> Result<()> {
-        self.directories.iter_mut().try_for_each(|directory| {
+        self.directories.iter_mut().filter(|directory| directory.inode.is_none()).try_for_each(|directory| {
             directory.inode = directory.inode_at_path()?;
             Ok(())
         })
@@ -157,14 +157,12 @@ impl Record {
         Ok(pids.into_iter().collect())
     }
 
-    /// Whether one of the directories, all of which were made, is not there any more.
-    pub(super) fn is_lost(&self) -> Result<bool> {
-        for directory in &self.directories {
-            if directory.inode_at_path()?.is_none() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether one of the directories, all of which were made, is not there any more, as far as it can be seen.
+    pub(super) fn is_lost(&self) -> bool {
+        self.directories.iter().any(|directory| {
+            let found = directory.inode_at_path();
+            found.is_ok_and(|found| found.is_none_or(|other| directory.inode.is_some_and(|own| own != other)))
+        })
     }
 
     pub(super) fn unified(&self) -> Option<&Directory> {

@@ -270,8 +270,11 @@ impl Birth<'_> {
                 Err(error) => {
                     // Not even the usher's clone is there: it joins before it makes that.
                     self.expected = None;
-                    self.init.take().as_ref().map_or(Ok(()), conversation::end)?;
+                    if let Some(Err(also)) = self.init.take().as_ref().map(conversation::end) {
+                        return Err(error.remedy(format!("and then: {also}")));
+                    }
                     cgroup.retire(error, &mut attempts)?;
+                    (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
                 }
             }
         };
@@ -324,7 +327,6 @@ impl Birth<'_> {
         let Some(scope) = scope else {
             self.planned.cgroup.limit_unified(&cgroup).context("limit the cgroup")?;
             self.delegate(&cgroup)?;
-            self.record.cgroup.identify()?;
             return Ok(cgroup);
         };
         let cgroup = scope.finish().or_else(|error| self.prefer_cause_of_death(channel, error))?;
@@ -476,7 +478,7 @@ fn set_up(plan: &init::Plan, devices: Option<&mut Moved>, init: &Child) -> Resul
 /// In init's namespaces but the user namespace: with our rights. Those that are left to init.
 fn write_sysctls(security: &security::Plan, init: &Child) -> Result<Vec<usize>> {
     let pidfd = init.pidfd.try_clone().call(|| "dup(init's pidfd)".into())?;
-    let target = namespaces::Target::of(init.pid, pidfd)?;
+    let target = namespaces::Target::of(init.pid, pidfd, &[])?;
     process::in_a_child(|| {
         // Opened here: what is below /proc/sys is chosen by the namespaces of who opens it.
         target.enter_some(&[Kind::Ipc, Kind::Uts, Kind::Network])?;
@@ -565,7 +567,7 @@ fn clone_into(
         Err(error) => (Err(error), None),
     };
     if !matches!(side, Ok(Side::Child)) {
-        original_pid.map_or(Ok(()), namespaces::OriginalPid::restore)?;
+        original_pid.map_or(Ok(()), |pid| pid.restore(joined))?;
         original_time.map_or(Ok(()), namespaces::OriginalTime::restore)?;
     }
     side

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{Capability, Linux, LinuxCapabilities, Process, Spec};
 use serde::Deserialize;
 use serde::de::value::{Error as NameError, StrDeserializer};
 
@@ -168,6 +168,8 @@ struct Planned {
     scheduler: security::Plan,
     has_memory_limit: bool,
     below: Vec<cgroups::Below>,
+    /// The kinds of namespaces that were made for the container.
+    made: Vec<Kind>,
 }
 
 impl Planned {
@@ -217,8 +219,14 @@ fn plan(
         scheduler: process.security.split_off_scheduler(),
         process,
         has_memory_limit: plan::has_memory_limit(&linux),
+        made: namespaces_made(&linux),
         below: options.cgroup.iter().map(|text| cgroups::Below::parse(text)).collect::<Result<_>>()?,
     })
+}
+
+fn namespaces_made(linux: &Linux) -> Vec<Kind> {
+    let all = linux.namespaces().iter().flatten();
+    all.filter(|namespace| namespace.path().is_none()).map(|namespace| Kind::from(namespace.typ())).collect()
 }
 
 /// What the errors in a process file are told of.
@@ -387,7 +395,7 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
     let procfs = Procfs::host()?;
     let Init { pid, pidfd, status } = init;
     let state = record.oci_state(&status.to_string(), pid.as_raw());
-    let target = Target::of(pid, pidfd)?;
+    let target = Target::of(pid, pidfd, &planned.made)?;
     let root = if target.has(Kind::Mount) { None } else { Some(root_of(pid)?) };
     let mut cgroup = open_cgroup(planned, record, pid)?;
     let (parent, to_parent) = sync::channel()?;

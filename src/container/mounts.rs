@@ -48,7 +48,7 @@ pub fn mounts(host: &Host, id: &str, change: Change, file: &Path) -> Result<()> 
     let pid = Pid::from_raw(init.pid);
     let root = exec::root_of(pid)?;
     // It looks whether the process is still there, so the root was its.
-    let target = Target::of(pid, pidfd)?;
+    let target = Target::of(pid, pidfd, &[])?;
     let plan = compile(&dir, &record, &target, &text);
     let mut plan = plan.with_context(|| format!("the mounts of {}", file.display()))?;
     if change == Change::Add {

@@ -202,6 +202,7 @@ impl Restoration<'_> {
                 Ok(service) => return Ok((cgroup, service)),
                 Err(error) => cgroup.retire(error, &mut attempts)?,
             }
+            (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
         }
     }
 

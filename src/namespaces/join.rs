@@ -175,11 +175,15 @@ impl OriginalPid {
         File::open(path).call(|| format!("open({path:?})")).map(|file| Self(file.into()))
     }
 
-    /// Goes back.
-    pub fn restore(self) -> Result<()> {
+    /// Goes back. The next child, if there is one, has to enter once more: `joined` is what the namespace was entered of.
+    pub fn restore(self, joined: &mut Opened) -> Result<()> {
         sys::namespace::setns(self.0.as_fd(), Kind::Pid.flag())
             .call(|| "setns(pid_for_children)".into())
-            .context("go back to the runtime's pid namespace")
+            .context("go back to the runtime's pid namespace")?;
+        if let Some(pid) = joined.get(Kind::Pid) {
+            pid.entered = false;
+        }
+        Ok(())
     }
 }
 

@@ -271,9 +271,12 @@ fn makes_children_in_a_joined_pid_namespace_and_goes_back() {
                 let json = format!(r#"{{"namespaces": [{{"type": "pid", "path": "/proc/{pid}/ns/pid"}}]}}"#);
                 let mut opened = planned(&json).open().unwrap();
                 let before = namespace_of("self", "pid_for_children");
-                let original = opened.enter_pid_for_children().unwrap().unwrap();
-                clone_and(0, |_| original.restore().unwrap(), || assert_eq!(std::process::id(), 2));
-                assert_eq!(namespace_of("self", "pid_for_children"), before);
+                for number in [2, 3] {
+                    let original = opened.enter_pid_for_children().unwrap().unwrap();
+                    let back = |_| original.restore(&mut opened).unwrap();
+                    clone_and(0, back, || assert_eq!(std::process::id(), number));
+                    assert_eq!(namespace_of("self", "pid_for_children"), before);
+                }
             },
             || assert_eq!(std::process::id(), 1),
         );

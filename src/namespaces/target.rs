@@ -24,14 +24,20 @@ pub struct Target {
 
 impl Target {
     /// Compares the namespaces of `pid`, whose pidfd this is, with the caller's. It is asked where the
-    /// process is now, not what config.json says: it may have unshared some.
+    /// process is now, not what config.json says: it may have unshared some. Not asked for are those kinds of which it
+    /// was given one of its own (`made`): at worst the caller is there already, and joins what it is in.
     ///
     /// # Errors
     /// The process has ended ([`Code::State`]), or may not be looked at.
-    pub fn of(pid: Pid, pidfd: OwnedFd) -> Result<Self> {
+    pub fn of(pid: Pid, pidfd: OwnedFd, made: &[Kind]) -> Result<Self> {
         let (own, its) = (Links::of("self")?, Links::of(pid)?);
         let mut differing = 0;
         for kind in Kind::ALL {
+            // Nobody joins the user namespace that he is in (EINVAL).
+            if kind != Kind::User && made.contains(&kind) {
+                differing |= kind.flag();
+                continue;
+            }
             // A kernel without this kind has one for all.
             if let Some(own) = own.read(kind)?
                 && its.read(kind)?.as_ref() != Some(&own)
@@ -111,7 +117,7 @@ impl AsFd for Target {
     }
 }
 
-/// `/proc/PID/ns`. Sixteen links are read for each exec: from here the way to each is short.
+/// `/proc/PID/ns`. From here the way to each link is short.
 struct Links {
     path: String,
     directory: OwnedFd,
@@ -141,7 +147,7 @@ mod tests {
     #[test]
     fn this_process_is_nowhere_else() {
         let me = Pid::this();
-        let target = Target::of(me, sys::process::pidfd_open(me).unwrap()).unwrap();
+        let target = Target::of(me, sys::process::pidfd_open(me).unwrap(), &[]).unwrap();
         assert!(Kind::ALL.into_iter().all(|kind| !target.has(kind)));
         target.enter().unwrap();
     }

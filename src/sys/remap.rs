@@ -94,7 +94,7 @@ pub unsafe fn to(mount: usize, initial: &Initial) -> bool {
 ///
 /// # Safety
 /// The first page of the binary is mapped.
-unsafe fn is_as_linked() -> bool {
+pub unsafe fn is_as_linked() -> bool {
     let mut at = 0;
     // SAFETY: as in `segment`.
     unsafe {

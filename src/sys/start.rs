@@ -3,18 +3,21 @@
 //! What glibc links into a static program asks for the processor's features and caches at each start, to choose among
 //! the variants of memcpy(3): forty CPUID instructions, each of which leaves a virtual machine. There that is 0.3 ms, a
 //! tenth of `berth exec`. Without an answer every choice falls to what each x86-64 has (SSE2), which is all that berth
-//! needs: it copies little.
+//! needs: it copies little. It must load no shared C library then (NSS, iconv), which would find no thresholds.
 //!
 //! The steps are those of `__libc_start_main` (csu/libc-start.c) for a static program that is not position-independent,
 //! and they are that library's own functions, which it hides from dynamic linking and not from the linker. Such
-//! insides change between releases: `build.rs` looks for the one release that is known here (`glibc_2_36`), and with
-//! any other the C library starts itself. Left out are GLIBC_TUNABLES, the registration of what is to be done at
-//! exit (`.fini_array`, of which a program in Rust has none), and pthread_exit(3) from the first thread.
+//! insides change between releases: `build.rs` looks for the one release that is known here (`glibc_2_36`), [`run`] looks
+//! once more at what was linked, and with any other the C library starts itself. Left out is what a program in Rust
+//! with one thread does not have or use: tunables (GLIBC_TUNABLES and the MALLOC_ variables), `_init`, the preinit and
+//! fini arrays, a debugger's list of loaded objects, and pthread_exit(3) from the first thread.
 
 // The addresses are those of this process: a u64 is a usize.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::ffi::{c_char, c_int, c_long};
+
+use super::remap;
 
 type Strings = *const *const c_char;
 type Constructor = unsafe extern "C" fn(c_int, Strings, Strings);
@@ -27,6 +30,8 @@ unsafe extern "C" {
     static _dl_random: *const [usize; 2];
     /// From how many bytes on memcpy(3) goes past the caches. No variant works with the 0 that it is before a start.
     static mut __x86_shared_non_temporal_threshold: c_long;
+    /// What the kernel says (AT_MINSIGSTKSZ, Linux 5.14), or 0.
+    static mut _dl_minsigstacksize: usize;
     /// Around the relocations whose value a function chooses; the linker's.
     static __rela_iplt_start: [libc::Elf64_Rela; 0];
     static __rela_iplt_end: [libc::Elf64_Rela; 0];
@@ -34,6 +39,7 @@ unsafe extern "C" {
     static __init_array_start: [Constructor; 0];
     static __init_array_end: [Constructor; 0];
 
+    fn gnu_get_libc_version() -> *const u8;
     fn _dl_aux_init(vector: *const usize);
     fn __libc_setup_tls();
     fn __libc_early_init(initial: bool);
@@ -41,11 +47,16 @@ unsafe extern "C" {
     fn main(argc: c_int, argv: Strings, environment: Strings) -> c_int;
 }
 
-/// What glibc takes for a processor that says nothing: 3/4 of a cache of 1 MiB.
+/// 3/4 of a cache of 1 MiB, of which glibc takes three quarters too.
 const NON_TEMPORAL_THRESHOLD: c_long = 0xc_0000;
 
-/// Starts the C library, runs `main` and ends the process. Returns, with nothing done, only where the kernel runs the
-/// program with more rights than the caller has (AT_SECURE): then more is to be done than these steps.
+/// MINSIGSTKSZ, with which glibc begins.
+const SMALLEST_SIGNAL_STACK: usize = 2048;
+
+static RELEASE: &[u8] = b"2.36\0";
+
+/// Starts the C library, runs `main` and ends the process. Returns, with nothing done, where it is not the one that is known
+/// here, and where the kernel runs the program with more rights than the caller has (AT_SECURE): then more is to be done.
 ///
 /// # Safety
 /// The C library has not started, and `stack` is the initial stack of the process.
@@ -57,12 +68,15 @@ pub unsafe fn run(stack: *const usize) {
         let argv: Strings = stack.add(1).cast();
         let environment = argv.add(argc + 1);
         let vector = auxiliary_vector(environment);
-        if is_secure(vector) {
+        if !is_known_library() || !remap::is_as_linked() || is_secure(vector) {
             return;
         }
         __environ = environment;
         __libc_stack_end = stack;
         _dl_aux_init(vector);
+        if _dl_minsigstacksize == 0 {
+            _dl_minsigstacksize = SMALLEST_SIGNAL_STACK;
+        }
         __x86_shared_non_temporal_threshold = NON_TEMPORAL_THRESHOLD;
         choose_variants();
         __libc_setup_tls();
@@ -79,6 +93,18 @@ pub unsafe fn run(stack: *const usize) {
         }
         libc::exit(main(argc, argv, environment))
     }
+}
+
+/// # Safety
+/// The C library may be called before its start for its name, which is a constant.
+unsafe fn is_known_library() -> bool {
+    let mut at = 0;
+    // SAFETY: `at` goes no further than the first NUL of the name. Volatile, so that the compiler makes no call to memcmp
+    // of the loop.
+    while at < RELEASE.len() && unsafe { gnu_get_libc_version().add(at).read_volatile() } == RELEASE[at] {
+        at += 1;
+    }
+    at == RELEASE.len()
 }
 
 /// # Safety

@@ -12,12 +12,12 @@
 //! container's: no hook, no program. A cgroup namespace is to be unshared only after it.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::controllers;
-use super::create::{Cgroup, make_directory, open_below, open_root};
+use super::create::{Attempts, Cgroup, make_directory, open_below, open_root};
 use super::plan::{Driver, Plan};
 use super::record::{Directory, Record, Version};
 use super::write::write_at;
@@ -176,12 +176,7 @@ impl Start<'_> {
                 Some(fd) => fd,
                 // v1: systemd was built or told (DefaultControllers) to leave this one alone.
                 None if record.version == Version::V1 && !directory.is_unified() => {
-                    let (fd, _) = self.plan.make(directory)?;
-                    let pid = self.pid.to_string();
-                    write_at(fd.as_fd(), "cgroup.procs", &pid).map_err(|(call, errno)| {
-                        Error::syscall(format!("{call}({:?}, {pid:?})", path.join("cgroup.procs")), errno)
-                    })?;
-                    fd
+                    self.make_and_enter(directory, &path)?
                 }
                 None if directory.is_unified() && record.version == Version::V1 => continue,
                 None => {
@@ -202,6 +197,21 @@ impl Start<'_> {
         cgroup.late.clone_from(&self.plan.late);
         cgroup.delegated.clone_from(&self.plan.delegated);
         Ok(cgroup)
+    }
+
+    /// Puts init into a cgroup of v1 that systemd does not make; being empty it may be removed by it before.
+    fn make_and_enter(&self, directory: &Directory, path: &Path) -> Result<OwnedFd> {
+        let pid = self.pid.to_string();
+        let mut attempts = Attempts::default();
+        loop {
+            let (fd, _) = self.plan.make(directory)?;
+            let Err((call, errno)) = write_at(fd.as_fd(), "cgroup.procs", &pid) else { return Ok(fd) };
+            let error = Error::syscall(format!("{call}({:?}, {pid:?})", path.join("cgroup.procs")), errno);
+            let made = Record { directories: vec![directory.clone()], ..self.plan.record.clone() };
+            if !attempts.are_worth(&error, &made) {
+                return Err(error);
+            }
+        }
     }
 
     /// The plan's record without a hierarchy of v1 beside v2 in which an ordinary user could make nothing.

@@ -9,7 +9,7 @@ tests! {
     path_of_another_type_is_refused, missing_path_is_refused, duplicate_type_is_refused, hostname_and_domainname,
     hostname_without_uts_namespace_is_refused, loopback_is_up, pid_one_and_its_view, joined_pid_namespace_is_entered,
     nobody_robs_who_joins_a_pid_namespace, who_is_killed_on_the_way_in_keeps_nobody_waiting, all_of_a_birth_works_in_a_joined_pid_namespace,
-    new_cgroup_namespace_shows_its_root, sysctls_are_set, sysctl_names_with_slashes, sysctl_outside_of_a_namespace_is_refused,
+    new_cgroup_namespace_shows_its_root, sysctls_are_set, values_of_the_loopback_stay, sysctl_names_with_slashes, sysctl_outside_of_a_namespace_is_refused,
     relative_namespace_path_is_refused, network_namespace_shared_by_two,
 }
 
@@ -244,6 +244,15 @@ fn sysctls_are_set() {
     );
     let host = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("sysctl");
     assert_ne!(host.trim(), "123");
+}
+
+/// The kernel sets it back when the interface comes up.
+fn values_of_the_loopback_stay() {
+    let path = "/proc/sys/net/ipv6/conf/lo/mtu";
+    require!(std::path::Path::new(path).exists(), "no IPv6 in this kernel");
+    let step = format!("read:{path}");
+    let bundle = Bundle::new().set("/linux/sysctl", json!({ "net.ipv6.conf.lo.mtu": "1400" }));
+    assert_eq!(bundle.report_after(&[&step]).probe(&step), "1400");
 }
 
 /// sysctl.d(5): a first separator `/` makes `/` the separator and keeps dots.

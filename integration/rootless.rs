@@ -16,7 +16,7 @@ tests! {
     limits_without_a_cgroup_are_refused, nothing_to_freeze_without_a_cgroup, kill_all_without_a_cgroup,
     life_in_a_delegated_cgroup, limits_in_a_delegated_cgroup, limits_beyond_the_delegated_cgroup_are_refused,
     under_an_engines_user_namespace, exec_under_an_engines_user_namespace, pid_namespace_joined_under_an_engines_user_namespace,
-    clocks_under_an_engines_user_namespace, limits_under_an_engines_user_namespace_are_refused, rights_that_the_user_lacks_are_refused,
+    clocks_under_an_engines_user_namespace, exec_before_the_clocks_are_its_own, limits_under_an_engines_user_namespace_are_refused, rights_that_the_user_lacks_are_refused,
     another_users_container_is_out_of_reach, list_and_ps
     ; alone: scope_of_the_users_systemd, scope_under_an_engines_user_namespace,
 }
@@ -419,6 +419,19 @@ fn clocks_under_an_engines_user_namespace() {
     let uptime = report.probe("read:/proc/uptime").as_str().expect("a text");
     let seconds: f64 = uptime.split(' ').next().expect("a word").parse().expect("a number");
     assert!(seconds >= 864_000.0, "{uptime}");
+}
+
+/// Until its execve init is in the host's time namespace, which nobody joins without rights over it.
+fn exec_before_the_clocks_are_its_own() {
+    require!(std::path::Path::new("/proc/self/ns/time").exists(), "no time namespaces in this kernel");
+    let user = User::without_ranges();
+    let bundle = sleeper(user.spec())
+        .namespace("time", None)
+        .set("/linux/timeOffsets", json!({ "boottime": { "secs": 864_000 } }));
+    let mut container = user.container(bundle);
+    container.create(&[]);
+    container.verb("exec", &[], &["/bin/payload", "exit:7"]).done().exits(7);
+    container.finish();
 }
 
 fn limits_under_an_engines_user_namespace_are_refused() {

@@ -303,10 +303,15 @@ impl UsersContainer<'_> {
 
     /// create with these global flags, start.
     #[track_caller]
-    pub fn up(&mut self, global: &[&str]) -> &mut Self {
+    pub fn create(&mut self, global: &[&str]) -> &mut Self {
         let pid_file = self.bundle.path.join("pid").to_string_lossy().into_owned();
         self.created = Some(self.command(global, "create", &["--pid-file", &pid_file]).done().ok());
-        self.verb("start", &[], &[]).done().ok();
+        self
+    }
+
+    #[track_caller]
+    pub fn up(&mut self, global: &[&str]) -> &mut Self {
+        self.create(global).verb("start", &[], &[]).done().ok();
         self
     }
 

@@ -239,13 +239,17 @@ impl Birth<'_> {
                 false => None,
             };
             let (birth, to_birth) = usher.unzip();
-            // Back from another time namespace comes only who shares its memory with nobody (EUSERS), and these hooks
-            // wait for no word of ours.
-            if namespaces.sets_clocks() || !self.planned.init.create_container.is_empty() {
+            if !self.planned.init.may_begin_without_loopback() {
                 finish_new_network(&mut self.planned.network)?;
             }
-            let side = clone_into(&self.planned.init, &mut joined, cgroup.clone_into())
-                .map_err(|error| namespaces.explain(error))?;
+            let side = match clone_into(&self.planned.init, &mut joined, cgroup.clone_into()) {
+                Ok(side) => side,
+                Err(error) => {
+                    cgroup.retire(namespaces.explain(error), &mut attempts)?;
+                    (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
+                    continue;
+                }
+            };
             let Side::Parent { child, in_cgroup } = side else {
                 // The lock belongs to the open file, which the clone has copied: were ours left open, the
                 // container would stay locked for as long as init waits to be started.
@@ -513,7 +517,8 @@ fn join_new_network(network: &mut Option<NewNetwork>, joined: &mut namespaces::O
 
 /// Waits for the loopback interface of the network namespace that was made beside us.
 fn finish_new_network(network: &mut Option<NewNetwork>) -> Result<()> {
-    network.take().map_or(Ok(()), NewNetwork::finish).call(|| "ioctl(SIOCSIFFLAGS, lo, UP)".into())
+    let finished = network.take().map_or(Ok(()), NewNetwork::finish);
+    finished.call(|| "ioctl(SIOCSIFFLAGS, lo, UP)".into()).context("bring up the loopback interface")
 }
 
 /// Clones init into its new namespaces, from where the joined ones allow it.
@@ -567,8 +572,12 @@ fn clone_into(
         Err(error) => (Err(error), None),
     };
     if !matches!(side, Ok(Side::Child)) {
-        original_pid.map_or(Ok(()), |pid| pid.restore(joined))?;
-        original_time.map_or(Ok(()), namespaces::OriginalTime::restore)?;
+        let back = original_pid.map_or(Ok(()), |pid| pid.restore(joined));
+        let back = back.and_then(|()| original_time.map_or(Ok(()), namespaces::OriginalTime::restore));
+        if let (Err(_), Ok(Side::Parent { child, .. })) = (&back, &side) {
+            conversation::end(child)?;
+        }
+        back?;
     }
     side
 }

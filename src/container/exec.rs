@@ -224,9 +224,13 @@ fn plan(
     })
 }
 
+/// Not the time namespace: an init that makes its own is in it only from its execve on, before Linux 6.2 never, and who has
+/// no rights over the host's cannot join that again.
 fn namespaces_made(linux: &Linux) -> Vec<Kind> {
     let all = linux.namespaces().iter().flatten();
-    all.filter(|namespace| namespace.path().is_none()).map(|namespace| Kind::from(namespace.typ())).collect()
+    let made =
+        all.filter(|namespace| namespace.path().is_none()).map(|namespace| Kind::from(namespace.typ()));
+    made.filter(|kind| *kind != Kind::Time).collect()
 }
 
 /// What the errors in a process file are told of.

@@ -202,7 +202,10 @@ impl Restoration<'_> {
                 Ok(service) => return Ok((cgroup, service)),
                 Err(error) => cgroup.retire(error, &mut attempts)?,
             }
-            (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
+            // What is written down is what will be made: killed before it is, we would leave it to nobody.
+            (self.record.cgroup, self.record.cgroup_made) = (self.planned.cgroup.record(), false);
+            self.dir.write(&self.record)?;
+            self.record.cgroup = cgroups::Record::none();
         }
     }
 

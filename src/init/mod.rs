@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::cgroups::TasksFile;
 use crate::error::{Call, Context, Error, Result};
 use crate::namespaces::{self, Kind};
+use crate::security::Sysctl;
 use crate::sys::affinity;
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
@@ -68,6 +69,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether init may be cloned while the helper that has made its network namespace brings the loopback up there.
+    /// Not where the parent changes its time namespace and back, for which it must share its memory with nobody
+    /// (EUSERS), nor where hooks run or an interface's values are written before init hears a word of the parent's: that
+    /// it comes up changes some of them.
+    pub fn may_begin_without_loopback(&self) -> bool {
+        !self.namespaces.sets_clocks()
+            && self.create_container.is_empty()
+            && !self.process.security.sysctls.iter().any(Sysctl::is_of_loopback)
+    }
+
     /// Whether init has to wait for [`FromParent::SetUp`].
     pub fn is_set_up_by_parent(&self) -> bool {
         self.sysctls_by_parent || !self.namespaces.devices.is_empty()

@@ -83,6 +83,11 @@ fn refusal(path: &str, linux: &Linux) -> Option<&'static str> {
 }
 
 impl Sysctl {
+    /// Whether it is a value of the interface `lo` (`net.ipv6.conf.lo.mtu`).
+    pub fn is_of_loopback(&self) -> bool {
+        self.path.split('/').any(|part| part == "lo")
+    }
+
     fn write(&self, procfs: &Procfs) -> Result<()> {
         procfs
             .write(format!("sys/{}", self.path), &self.value)

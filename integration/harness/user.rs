@@ -301,7 +301,7 @@ impl UsersContainer<'_> {
         self.verb("state", &[], &[]).done().fails("does not exist");
     }
 
-    /// create with these global flags, start.
+    /// create with these global flags.
     #[track_caller]
     pub fn create(&mut self, global: &[&str]) -> &mut Self {
         let pid_file = self.bundle.path.join("pid").to_string_lossy().into_owned();
@@ -309,6 +309,7 @@ impl UsersContainer<'_> {
         self
     }
 
+    /// The same, and start.
     #[track_caller]
     pub fn up(&mut self, global: &[&str]) -> &mut Self {
         self.create(global).verb("start", &[], &[]).done().ok();

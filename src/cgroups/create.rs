@@ -90,14 +90,16 @@ impl Attempts {
         if !matches!(error.errno(), Some(Errno::ENODEV | Errno::ENOENT)) {
             return false;
         }
+        let Some(left) = self.0.checked_sub(1) else { return false };
         // The kernel takes a cgroup's files away first, and its directory a moment later.
         let is_lost = [0, 100, 400, 1600].into_iter().any(|pause| {
             std::thread::sleep(Duration::from_micros(pause));
             made.is_lost()
         });
-        let left = self.0.checked_sub(u32::from(is_lost));
-        self.0 = left.unwrap_or(0);
-        is_lost && left.is_some()
+        if is_lost {
+            self.0 = left;
+        }
+        is_lost
     }
 }
 
@@ -246,8 +248,7 @@ impl Plan {
                 Err(error) => return Err(error.context(format!("create cgroup {}", path.display()))),
             };
             // At once: from now on another's at the same path is known for it.
-            let inode = nix::sys::stat::fstat(&fd).ok().map(|found| found.st_ino);
-            let directory = &Directory { inode, ..directory.clone() };
+            let directory = directory.opened_as(&fd);
             if new {
                 made.push(directory.clone());
             } else {
@@ -257,10 +258,10 @@ impl Plan {
                 cgroup.unified = Some(fd);
             } else {
                 // Now: a cpuset without its values takes no process in.
-                self.limit(directory, fd.as_fd(), &path)?;
+                self.limit(&directory, fd.as_fd(), &path)?;
                 cgroup.tasks.push(open_tasks(fd.as_fd(), &path)?);
             }
-            cgroup.record.directories.push(directory.clone());
+            cgroup.record.directories.push(directory);
         }
         Ok(cgroup)
     }

@@ -86,6 +86,13 @@ impl Directory {
         Ok((found.st_ino == own).then_some(fd))
     }
 
+    /// The same, with the inode of the cgroup that `fd` is.
+    pub(super) fn opened_as(&self, fd: &OwnedFd) -> Self {
+        // Where it cannot be known, the cgroup goes by its path.
+        let inode = nix::sys::stat::fstat(fd).ok().map(|found| found.st_ino);
+        Self { inode, ..self.clone() }
+    }
+
     /// The same hierarchy's cgroup at another path, of which nobody has noted which one it is.
     pub(super) fn moved_to(&self, path: PathBuf) -> Self {
         Self { path, inode: None, ..self.clone() }

@@ -202,7 +202,6 @@ impl Birth<'_> {
 
     /// Makes the cgroup and init in it.
     fn clone_init(&mut self) -> Result<(ParentEnd, Cgroup)> {
-        let namespaces = &self.planned.init.namespaces;
         let gate = match self.start {
             Start::Later => Some(gate::make(&self.dir).map_err(|error| self.dir.name_what_is_full(error))?),
             Start::NowDetached | Start::NowInForeground => None,
@@ -215,7 +214,7 @@ impl Birth<'_> {
             Some(agent) => Some(notify_engine::connect_agent(&agent.path)?),
             None => None,
         };
-        let mut joined = namespaces.open()?;
+        let mut joined = self.planned.init.namespaces.open()?;
         // A right that init does not have in a user namespace; what it inherits it can lower.
         self.planned.init.process.security.raise_hard_rlimits()?;
         // On cgroup v1 nothing is waited for while the cgroup is empty: each time that somebody removes it costs a clone.
@@ -245,8 +244,7 @@ impl Birth<'_> {
             let side = match clone_into(&self.planned.init, &mut joined, cgroup.clone_into()) {
                 Ok(side) => side,
                 Err(error) => {
-                    cgroup.retire(namespaces.explain(error), &mut attempts)?;
-                    (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
+                    self.start_over(&cgroup, self.planned.init.namespaces.explain(error), &mut attempts)?;
                     continue;
                 }
             };
@@ -271,15 +269,7 @@ impl Birth<'_> {
             (self.init, self.expected) = (Some(child), birth);
             match self.await_joined(&parent, &cgroup) {
                 Ok(()) => break (parent, cgroup, in_cgroup),
-                Err(error) => {
-                    // Not even the usher's clone is there: it joins before it makes that.
-                    self.expected = None;
-                    if let Some(Err(also)) = self.init.take().as_ref().map(conversation::end) {
-                        return Err(error.remedy(format!("and then: {also}")));
-                    }
-                    cgroup.retire(error, &mut attempts)?;
-                    (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
-                }
+                Err(error) => self.start_over(&cgroup, error, &mut attempts)?,
             }
         };
         finish_new_network(&mut self.planned.network)?;
@@ -292,10 +282,22 @@ impl Birth<'_> {
         }
         // Its children will be there too.
         self.record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(pid))?;
-        if !namespaces.devices.is_empty() {
+        if !self.planned.init.namespaces.devices.is_empty() {
             self.devices = Some(Moved::none_yet(network_of(&mut joined, pid)?)?);
         }
         Ok((parent, cgroup))
+    }
+
+    /// Undoes a clone that has failed, so that the next can be made if it was for a cgroup that somebody has removed.
+    fn start_over(&mut self, cgroup: &Cgroup, error: Error, attempts: &mut cgroups::Attempts) -> Result<()> {
+        // Not even the usher's clone is there: it joins before it makes that.
+        self.expected = None;
+        if let Some(Err(also)) = self.init.take().as_ref().map(conversation::end) {
+            return Err(error.remedy(format!("and then: {also}")));
+        }
+        cgroup.retire(error, attempts)?;
+        (self.record.cgroup, self.record.cgroup_made) = (cgroups::Record::none(), false);
+        Ok(())
     }
 
     /// On cgroup v1 init joins its cgroup itself. Until then that is empty, and systemd may remove it.

@@ -117,32 +117,53 @@ unsafe fn leave_the_binary(stack: *const usize) {
     }
 }
 
-/// The pathname that was executed (AT_EXECFN); for a program executed as a descriptor it is `/dev/fd/N`
-/// (execveat(2)). Null when the kernel does not tell.
+/// The pathname that was executed; for a program executed as a descriptor it is `/dev/fd/N` (execveat(2)). Null when the
+/// kernel does not tell.
 ///
 /// # Safety
-/// The environment is the initial stack's: behind its null lies the auxiliary vector, up to AT_NULL.
+/// As [`auxiliary_value`].
 unsafe fn executed_as(environment: *const *const u8) -> *const u8 {
     // SAFETY: the caller's promise.
+    match unsafe { auxiliary_value(auxiliary_vector(environment), libc::AT_EXECFN) } {
+        Some(address) => core::ptr::with_exposed_provenance(address),
+        None => core::ptr::null(),
+    }
+}
+
+/// Pairs of a type and a value, up to AT_NULL.
+///
+/// # Safety
+/// The environment is the initial stack's: behind its null lies the vector.
+pub(super) unsafe fn auxiliary_vector(mut environment: *const *const u8) -> *const usize {
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut at = environment;
-        while !(*at).is_null() {
-            at = at.add(1);
+        while !(*environment).is_null() {
+            environment = environment.add(1);
         }
-        let mut entry = at.add(1).cast::<libc::c_ulong>();
-        while *entry != libc::AT_NULL {
-            if *entry == libc::AT_EXECFN {
-                return entry.add(1).cast::<*const u8>().read();
+        environment.add(1).cast()
+    }
+}
+
+/// What the kernel says of one type (getauxval(3)).
+///
+/// # Safety
+/// It is the auxiliary vector.
+pub(super) unsafe fn auxiliary_value(mut vector: *const usize, kind: libc::c_ulong) -> Option<usize> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        while *vector as libc::c_ulong != libc::AT_NULL {
+            if *vector as libc::c_ulong == kind {
+                return Some(*vector.add(1));
             }
-            entry = entry.add(2);
+            vector = vector.add(2);
         }
     }
-    core::ptr::null()
+    None
 }
 
 /// # Safety
 /// `word` is a C string.
-unsafe fn begins_with(word: *const u8, prefix: &[u8]) -> bool {
+pub(super) unsafe fn begins_with(word: *const u8, prefix: &[u8]) -> bool {
     let mut at = 0;
     // SAFETY: `at` goes no further than the first NUL of the word. Volatile, so that the compiler makes no call to
     // memcmp of the loop.

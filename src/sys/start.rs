@@ -17,7 +17,7 @@
 
 use std::ffi::{c_char, c_int, c_long};
 
-use super::remap;
+use super::{early, remap};
 
 type Strings = *const *const c_char;
 type Constructor = unsafe extern "C" fn(c_int, Strings, Strings);
@@ -39,6 +39,7 @@ unsafe extern "C" {
     static __init_array_start: [Constructor; 0];
     static __init_array_end: [Constructor; 0];
 
+    /// A constant: it may be called before the start.
     fn gnu_get_libc_version() -> *const u8;
     fn _dl_aux_init(vector: *const usize);
     fn __libc_setup_tls();
@@ -53,6 +54,7 @@ const NON_TEMPORAL_THRESHOLD: c_long = 0xc_0000;
 /// MINSIGSTKSZ, with which glibc begins.
 const SMALLEST_SIGNAL_STACK: usize = 2048;
 
+/// With its NUL, so that it is the whole name.
 static RELEASE: &[u8] = b"2.36\0";
 
 /// Starts the C library, runs `main` and ends the process. Returns, with nothing done, where it is not the one that is known
@@ -67,8 +69,9 @@ pub unsafe fn run(stack: *const usize) {
         let argc = *stack;
         let argv: Strings = stack.add(1).cast();
         let environment = argv.add(argc + 1);
-        let vector = auxiliary_vector(environment);
-        if !is_known_library() || !remap::is_as_linked() || is_secure(vector) {
+        let vector = early::auxiliary_vector(environment.cast());
+        let is_known = early::begins_with(gnu_get_libc_version(), RELEASE) && remap::is_as_linked();
+        if !is_known || early::auxiliary_value(vector, libc::AT_SECURE) != Some(0) {
             return;
         }
         __environ = environment;
@@ -93,45 +96,6 @@ pub unsafe fn run(stack: *const usize) {
         }
         libc::exit(main(argc, argv, environment))
     }
-}
-
-/// # Safety
-/// The C library may be called before its start for its name, which is a constant.
-unsafe fn is_known_library() -> bool {
-    let mut at = 0;
-    // SAFETY: `at` goes no further than the first NUL of the name. Volatile, so that the compiler makes no call to memcmp
-    // of the loop.
-    while at < RELEASE.len() && unsafe { gnu_get_libc_version().add(at).read_volatile() } == RELEASE[at] {
-        at += 1;
-    }
-    at == RELEASE.len()
-}
-
-/// # Safety
-/// The environment is the initial stack's.
-unsafe fn auxiliary_vector(mut environment: Strings) -> *const usize {
-    // SAFETY: the caller's promise: behind its null lies the vector.
-    unsafe {
-        while !(*environment).is_null() {
-            environment = environment.add(1);
-        }
-        environment.add(1).cast()
-    }
-}
-
-/// # Safety
-/// It is the auxiliary vector: pairs of a type and a value up to AT_NULL.
-unsafe fn is_secure(mut vector: *const usize) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        while *vector as libc::c_ulong != libc::AT_NULL {
-            if *vector as libc::c_ulong == libc::AT_SECURE {
-                return *vector.add(1) != 0;
-            }
-            vector = vector.add(2);
-        }
-    }
-    true
 }
 
 /// Applies the relocations whose value a function chooses (R_X86_64_IRELATIVE); a static program has no others.

@@ -207,9 +207,7 @@ impl Start<'_> {
             let (fd, _) = self.plan.make(directory)?;
             let Err((call, errno)) = write_at(fd.as_fd(), "cgroup.procs", &pid) else { return Ok(fd) };
             let error = Error::syscall(format!("{call}({:?}, {pid:?})", path.join("cgroup.procs")), errno);
-            let inode = nix::sys::stat::fstat(&fd).ok().map(|found| found.st_ino);
-            let directory = Directory { inode, ..directory.clone() };
-            let made = Record { directories: vec![directory], ..self.plan.record.clone() };
+            let made = Record { directories: vec![directory.opened_as(&fd)], ..self.plan.record.clone() };
             if !attempts.are_worth(&error, &made) {
                 return Err(error);
             }

@@ -32,7 +32,7 @@ pub struct Event<'a> {
 /// # Errors
 /// It is not running.
 pub fn stats<'a>(host: &Host, id: &'a str) -> Result<Event<'a>> {
-    figures(&watched(host, id)?, id)
+    figures(&watched(host, id)?, id)?.ok_or_else(|| not_running(id))
 }
 
 /// Gives `emit` the figures after each `interval`, and an event whenever memory has run out, until the
@@ -56,11 +56,9 @@ pub fn watch(
         }
         if Instant::now() >= next {
             next += interval;
-            match figures(&record, id) {
-                Ok(event) => emit(&event)?,
-                // The cgroup may have gone between two of its files.
-                Err(error) if !tell(&mut source, id, &mut emit)? => return Err(error),
-                Err(_) => return Ok(()),
+            // Without them the source tells that it was the end; not yet, where v1's hierarchies go one by one.
+            if let Some(event) = figures(&record, id)? {
+                emit(&event)?;
             }
         }
     }
@@ -84,14 +82,23 @@ fn tell(source: &mut OomSource, id: &str, emit: &mut impl FnMut(&Event) -> Resul
 fn watched(host: &Host, id: &str) -> Result<Record> {
     let dir = host.root.open(id)?;
     live_record(&dir).map_err(|error| match error.code() {
-        // runc's words.
-        Code::State => Error::new(Code::State, format!("container with id {id} is not running")),
+        Code::State => not_running(id),
         _ => error,
     })
 }
 
-fn figures<'a>(record: &Record, id: &'a str) -> Result<Event<'a>> {
-    Ok(Event { kind: "stats", id, data: Some(record.cgroup.stats()?) })
+/// In runc's words.
+fn not_running(id: &str) -> Error {
+    Error::new(Code::State, format!("container with id {id} is not running"))
+}
+
+/// [`None`] when a cgroup is removed while its files are read: the others' figures would be half of the truth.
+fn figures<'a>(record: &Record, id: &'a str) -> Result<Option<Event<'a>>> {
+    match record.cgroup.stats() {
+        Ok(stats) => Ok(Some(Event { kind: "stats", id, data: Some(stats) })),
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits for a sign of `source`, at most until `deadline`.

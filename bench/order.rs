@@ -1,14 +1,16 @@
-//! Writes link/order.ld: which functions a container's start runs through, in their order.
+//! Writes link/order.ld: which functions a container's life runs through, by who runs through them.
 //!
 //! ```text
 //! code-order MAP COMMAND [ARGUMENT]... [-- COMMAND [ARGUMENT]...]...
 //! ```
 //!
 //! Runs each command instruction by instruction (ptrace(2), its clones too until they execute another
-//! program) and prints a linker script that lays the input sections of all that was executed side by side.
+//! program) and prints a linker script that lays the input sections of all that was executed side by side, those
+//! together that the same processes run through: each page that a process touches first is a fault, which brings its
+//! neighbours along, and a clone begins without any.
 //! MAP is the map that lld wrote (`-Map`) when it linked the very binary that the commands run.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -117,25 +119,60 @@ fn without_hash(section: &str) -> String {
     stable
 }
 
-/// Sections in the order in which they were first executed.
+/// What was executed, and by whom.
 struct Order<'a> {
     sections: &'a Sections,
-    seen: HashSet<u64>,
-    executed: Vec<&'a Section>,
+    /// Addresses that a process has come through.
+    seen: HashSet<(Process, u64)>,
+    /// In the order of their first execution, with all who have executed them.
+    executed: Vec<(&'a Section, BTreeSet<Process>)>,
+    /// Where a section, known by its end, is in `executed`.
+    places: HashMap<u64, usize>,
+    /// Processes so far.
+    count: usize,
+}
+
+/// The processes in the order of their beginnings; a clone begins in the middle of our code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Process {
+    is_clone: bool,
+    number: usize,
 }
 
 impl<'a> Order<'a> {
     fn new(sections: &'a Sections) -> Self {
-        Self { sections, seen: HashSet::new(), executed: Vec::new() }
+        let (seen, executed, places) = (HashSet::new(), Vec::new(), HashMap::new());
+        Self { sections, seen, executed, places, count: 0 }
     }
 
-    fn executed(&mut self, address: u64) {
-        if self.seen.insert(address)
+    fn begin(&mut self, is_clone: bool) -> Process {
+        self.count += 1;
+        Process { is_clone, number: self.count }
+    }
+
+    fn executed(&mut self, process: Process, address: u64) {
+        if self.seen.insert((process, address))
             && let Some(section) = self.sections.at(address)
-            && !self.executed.iter().any(|other| other.end == section.end)
         {
-            self.executed.push(section);
+            let place = *self.places.entry(section.end).or_insert_with(|| {
+                self.executed.push((section, BTreeSet::new()));
+                self.executed.len() - 1
+            });
+            self.executed[place].1.insert(process);
         }
+    }
+
+    /// What only programs from their beginning execute, then what clones do; both by the last and by the first of those
+    /// processes, so that what each of them needs is nearly in one piece.
+    fn laid_out(&self) -> Vec<&'a Section> {
+        let mut sections: Vec<_> = self.executed.iter().collect();
+        sections.sort_by_key(|(_, by)| {
+            let is_clone = by.iter().any(|process| process.is_clone);
+            let mut of_that_kind = by.iter().filter(|process| process.is_clone == is_clone);
+            let first = of_that_kind.next();
+            (is_clone, of_that_kind.next_back().or(first), first)
+        });
+        sections.into_iter().map(|(section, _)| *section).collect()
     }
 
     /// A name without its hash also means the instances of a generic function that were not executed;
@@ -145,9 +182,10 @@ impl<'a> Order<'a> {
             sections.filter(|section| section.pattern == pattern).count()
         };
         let mut lines: Vec<&str> = Vec::new();
-        for section in &self.executed {
+        let laid_out = self.laid_out();
+        for section in &laid_out {
             let all = count(&mut self.sections.0.values(), &section.pattern);
-            let executed = count(&mut self.executed.iter().copied(), &section.pattern);
+            let executed = count(&mut laid_out.iter().copied(), &section.pattern);
             let name = if all == executed { &section.pattern } else { &section.exact };
             if !lines.contains(&name.as_str()) {
                 lines.push(name);
@@ -179,6 +217,7 @@ fn trace(command: &[String], order: &mut Order<'_>) -> Result<()> {
     unsafe { child.pre_exec(|| Ok(ptrace(libc::PTRACE_TRACEME, Pid::from_raw(0), 0, 0).map(drop)?)) };
     let first = Pid::from_raw(child.spawn()?.id().cast_signed());
     let mut stages = HashMap::from([(first, Stage::Ours)]);
+    let mut processes = HashMap::from([(first, order.begin(false))]);
     loop {
         let status = waitpid(None, Some(WaitPidFlag::__WALL))?;
         let Some(pid) = status.pid() else { continue };
@@ -199,7 +238,8 @@ fn trace(command: &[String], order: &mut Order<'_>) -> Result<()> {
             }
             WaitStatus::Stopped(_, Signal::SIGTRAP) => {
                 if stages.get(&pid) == Some(&Stage::Ours) {
-                    order.executed(instruction(pid)?);
+                    let process = *processes.entry(pid).or_insert_with(|| order.begin(true));
+                    order.executed(process, instruction(pid)?);
                 }
                 if pid == first {
                     ptrace(libc::PTRACE_SETOPTIONS, pid, 0, OPTIONS)?;

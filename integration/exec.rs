@@ -17,7 +17,7 @@ tests! {
     cve_2024_21626_cwd_through_a_descriptor, seccomp_of_the_container, a_filter_that_is_lost_is_not_left_out, limits_and_scheduling,
     session_keyring_of_the_container, home_of_the_user, passwd_that_is_no_file, created_container,
     stopped_container, paused_container, unknown_container, later_edits_of_the_config_have_no_effect,
-    concurrent_execs, killed_exec_leaves_no_half_made_process, cve_2016_9962_nobody_looks_into_a_joining_process,
+    concurrent_execs, the_end_of_a_short_program_is_noticed, killed_exec_leaves_no_half_made_process, cve_2016_9962_nobody_looks_into_a_joining_process,
     nobody_robs_a_joining_process; alone: nothing_is_left
 }
 
@@ -465,6 +465,16 @@ fn concurrent_execs() {
         assert_eq!(usize::try_from(running.wait().code()), Ok(number));
     }
     assert_eq!(container.status(), "running");
+}
+
+/// It may come before berth looks, while it looks, or after the sign of another child's end.
+fn the_end_of_a_short_program_is_noticed() {
+    let container = up(sleeper());
+    for round in 0..150 / slow() {
+        exec(&container, &[], &["exit:3"]).done().exits(3);
+        let pid_file = container.bundle.path.join(format!("pid.{round}"));
+        exec(&container, &["--pid-file", pid_file.to_str().expect("path")], &["exit:4"]).done().exits(4);
+    }
 }
 
 fn processes_in(container: &Container) -> usize {

@@ -148,6 +148,9 @@ impl Birth<'_> {
         let ahead = self.start_can_be_said_ahead(&cgroup);
         if ahead {
             self.say_start(&channel, filter.as_ref())?;
+            // Nothing that it says before its program runs is a question: who sends to somebody who waits for it has to wake
+            // the CPU that he waits on.
+            channel.sleep_until_the_end();
         }
         let terminal = self.attend(&channel)?;
         log::debug(|| "child process in init(): the container is set up".into());
@@ -573,7 +576,7 @@ fn clone_into(
         Ok(original) => (process::clone3(flags, cgroup).context("make init"), original),
         Err(error) => (Err(error), None),
     };
-    if !matches!(side, Ok(Side::Child)) {
+    if !matches!(side, Ok(Side::Child { .. })) {
         let back = original_pid.map_or(Ok(()), |pid| pid.restore(joined));
         let back = back.and_then(|()| original_time.map_or(Ok(()), namespaces::OriginalTime::restore));
         if let (Err(_), Ok(Side::Parent { child, .. })) = (&back, &side) {

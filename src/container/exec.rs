@@ -26,10 +26,9 @@ use crate::init::UserProcess;
 use crate::init::join::{self, Newcomer};
 use crate::init::sync;
 use crate::namespaces::{Kind, Target};
-use crate::sys::affinity;
-use crate::sys::process::{self, Child, Side, Whom};
+use crate::sys::process::{self, Child};
 use crate::sys::procfs::Procfs;
-use crate::sys::socket;
+use crate::sys::vfork::{self, Memory, Offspring};
 use crate::{log, seccomp, security, spec};
 
 /// The flags of `exec`.
@@ -117,7 +116,7 @@ pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
     log::debug(|| format!("nsexec container setup: the process is {}, in container {id}", child.pid));
     let conversation =
         Conversation { channel: &channel, child: &child, has_memory_limit: planned.has_memory_limit };
-    match attend(&conversation, &planned, start, options) {
+    match attend(&conversation, &planned, start, options, signals.as_mut()) {
         Ok(relay) => match &mut signals {
             Some(signals) => signals.forward_until_exit(&child, relay),
             None => Ok(0),
@@ -134,7 +133,8 @@ fn find(host: &Host, id: &str, ignore_paused: bool) -> Result<(StateDir, Record,
     let dir = host.root.open(id)?;
     let record = status::record(&dir)?;
     let refuse = |why: &str| Err(Error::new(Code::State, format!("cannot exec in a {why}")));
-    let status = status::of(&dir, &record)?;
+    let pidfd = record.init.map_or(Ok(None), |init| init.open())?;
+    let status = status::with_init(&dir, &record, pidfd.is_some())?;
     match status {
         Status::Created | Status::Running => {}
         Status::Paused if ignore_paused => {}
@@ -142,13 +142,8 @@ fn find(host: &Host, id: &str, ignore_paused: bool) -> Result<(StateDir, Record,
         Status::Stopped => return refuse("stopped container"),
         Status::Creating => return refuse("container that is being created"),
     }
-    let init = match record.init {
-        Some(init) => init.open()?.map(|pidfd| (Pid::from_raw(init.pid), pidfd)),
-        None => None,
-    };
-    match init {
-        Some((pid, pidfd)) => Ok((dir, record, Init { pid, pidfd, status })),
-        // It has ended since it was asked for.
+    match record.init.zip(pidfd) {
+        Some((init, pidfd)) => Ok((dir, record, Init { pid: Pid::from_raw(init.pid), pidfd, status })),
         None => refuse("stopped container"),
     }
 }
@@ -401,7 +396,7 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
     let state = record.oci_state(&status.to_string(), pid.as_raw());
     let target = Target::of(pid, pidfd, &planned.made)?;
     let root = if target.has(Kind::Mount) { None } else { Some(root_of(pid)?) };
-    let mut cgroup = open_cgroup(planned, record, pid)?;
+    let cgroup = open_cgroup(planned, record, pid)?;
     let (parent, to_parent) = sync::channel()?;
     // Before the move into the container's cgroup (config.md, execCPUAffinity.initial).
     if let Some(cpus) = &security.initial_cpus {
@@ -410,64 +405,61 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         log::debug(|| format!("nsexec: affinity: {cpus}"));
     }
 
-    let (birth, to_birth) = socket::seqpacket_pair()?;
-    let cloned = match process::clone3(0, cgroup.clone_into()) {
-        // No process may be beside cgroups that have controllers.
-        Err(error) if refused_by_cgroup(&error) && planned.below.is_empty() => {
-            cgroup = record.cgroup.open_beside(pid)?.ok_or(error)?;
-            process::clone3(0, cgroup.clone_into())
-        }
-        cloned => cloned,
-    };
-    let Side::Parent { child: usher, in_cgroup } = cloned.map_err(explain).context("make the process")?
-    else {
-        drop(parent);
-        drop(birth);
+    let filter = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
+    let said = start_can_be_said_ahead(planned, record);
+    if said {
+        parent.send_start(None, filter.as_ref())?;
+    }
+    let offspring = Offspring::none()?;
+    // Who shares its memory cannot change its time namespace.
+    let memory = if target.has(Kind::Time) { Memory::Copy } else { Memory::Ours };
+    let clone = |cgroup: &Cgroup| {
         let newcomer = Newcomer {
             process: &planned.process,
             target: &target,
-            root,
-            tasks: cgroup.tasks(),
-            procfs,
-            agent,
-            state,
-            console_socket,
-            parent: to_parent,
+            root: root.as_ref().map(AsFd::as_fd),
+            cgroup,
+            procfs: &procfs,
+            agent: agent.as_ref().map(AsFd::as_fd),
+            state: &state,
+            console_socket: console_socket.as_ref().map(AsFd::as_fd),
+            parent: &to_parent,
+            offspring: &offspring,
         };
-        join::run(newcomer, to_birth)
+        vfork::clone3_and_wait(memory, cgroup.clone_into(), join::run, &newcomer)
     };
-    // A deadline is only for who may use every CPU (sched-deadline.rst, 5.2), and may be set before the process has
-    // asked for them once more.
-    if security.affinity_is_free() && planned.scheduler.scheduler.is_none() {
-        affinity::run_beside_us(usher.pid);
-    }
-    // Ours of its end must be closed, or its end would never be an end of file.
-    drop((to_parent, to_birth));
-    // While the usher joins the container.
-    let filter = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose();
-    let child = follow(&usher, birth, &parent, planned)?;
-    let settle = || -> Result<Start> {
-        if !in_cgroup && cgroup.clone_into().is_some() {
-            cgroup.attach(child.pid).context("move the process into the container's cgroup")?;
+    let cloned = match clone(&cgroup) {
+        // No process may be beside cgroups that have controllers.
+        Err(error) if refused_by_cgroup(&error) && planned.below.is_empty() => {
+            clone(&record.cgroup.open_beside(pid)?.ok_or(error)?)
         }
+        cloned => cloned,
+    };
+    let usher = cloned.map_err(explain).context("make the process")?;
+    // Ours of its end must be closed, or its end would never be an end of file.
+    drop(to_parent);
+    let child = follow(&usher, &offspring, &parent, planned)?;
+    let settle = || -> Result<Start> {
         record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(child.pid))?;
         planned.scheduler.set_scheduler_of(child.pid.as_raw())?;
-        let filter = filter?;
-        // A terminal is relayed before the program can write to it. And a process that is gone has left its reason
-        // to be read.
-        let ahead = planned.process.terminal.is_none()
-            && parent.send_start(planned.name_of(&child), filter.as_ref()).is_ok();
-        Ok(if ahead { Start::SaidAhead } else { Start::ToBeSaid(filter) })
+        Ok(if said { Start::SaidAhead } else { Start::ToBeSaid(filter) })
     };
-    let settled = settle();
-    process::wait(Whom::One(usher.pidfd.as_fd()), true).call(|| format!("waitid({})", usher.pid))?;
-    match settled {
+    match settle() {
         Ok(start) => Ok(Made { channel: parent, child, start }),
         Err(error) => {
             conversation::end(&child)?;
             Err(error)
         }
     }
+}
+
+/// Whether nothing of ours has to come between the process's clone and its program: it is born with all that is set
+/// from outside, nobody has to be told of it first, and no terminal is relayed before it can write to it.
+fn start_can_be_said_ahead(planned: &Planned, record: &Record) -> bool {
+    planned.process.terminal.is_none()
+        && planned.process.agent.is_none()
+        && planned.scheduler.scheduler.is_none()
+        && record.rdt.is_none()
 }
 
 /// The container's root directory, by the kernel's own link and not by a path.
@@ -503,35 +495,28 @@ fn refused_by_cgroup(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP))
 }
 
-/// The process that the usher leads into the container (see [`join`]). Without one the usher is reaped.
-fn follow(usher: &Child, birth: OwnedFd, channel: &sync::ParentEnd, planned: &Planned) -> Result<Child> {
-    match process::adopt(&birth) {
-        Ok(Some(child)) => {
-            affinity::run_after_us(usher.pid);
-            // Its word to end.
-            drop(birth);
-            affinity::free(usher.pid);
-            Ok(child)
-        }
-        Ok(None) => {
-            drop(birth);
-            let last_words =
-                Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
-            let error = loop {
-                match last_words.hear() {
-                    Err(error) => break error,
-                    // An usher that was killed before it could tell us of the process, which ends with us.
-                    Ok(Heard::Ready) => break last_words.untimely_end(),
-                    // Its terminal may have come before.
-                    Ok(_) => {}
-                }
-            };
-            conversation::end(usher)?;
-            Err(error)
-        }
-        Err(error) => {
-            conversation::end(usher)?;
-            Err(error)
+/// The process that the usher has led into the container (see [`join`]). The usher is reaped.
+fn follow(
+    usher: &Child,
+    offspring: &Offspring,
+    channel: &sync::ParentEnd,
+    planned: &Planned,
+) -> Result<Child> {
+    let child = match offspring.pid() {
+        Some(pid) => process::own(pid),
+        None => Err(last_words(usher, channel, planned)),
+    };
+    conversation::end(usher)?;
+    child
+}
+
+/// Why the usher has made no process.
+fn last_words(usher: &Child, channel: &sync::ParentEnd, planned: &Planned) -> Error {
+    let usher = Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
+    // Its terminal may have come before.
+    loop {
+        if let Err(error) = usher.hear() {
+            return error;
         }
     }
 }
@@ -542,7 +527,16 @@ fn attend(
     planned: &Planned,
     start: Start,
     options: &ExecOptions,
+    signals: Option<&mut Signals>,
 ) -> Result<Option<Relay>> {
+    if matches!(start, Start::SaidAhead) {
+        // Awake we would be in the way of the process. In the foreground nobody asks us whether its program runs.
+        let told = options.pid_file.is_some() || options.pidfd_socket.is_some();
+        match signals.filter(|_| !told) {
+            Some(signals) => signals.sleep_beside(conversation.child.pid)?,
+            None => conversation.channel.sleep_until_the_end(),
+        }
+    }
     let mut relay = None;
     loop {
         match conversation.hear()? {

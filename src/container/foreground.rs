@@ -14,6 +14,8 @@ use crate::error::{Call, Result};
 use crate::log;
 use crate::sys::process::{Child, Whom, inherited, pidfd_send_signal, wait};
 use crate::sys::tty;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// Signals that the kernel sends about the caller itself, not requests to be passed on.
 const OWN: [Signal; 8] = [
@@ -33,7 +35,11 @@ const IGNORED: [i32; 7] =
 
 /// The signals of the foreground process, held back until [`Signals::forward_until_exit`] reads them.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct Signals {
+    fd: SignalFd,
+    /// Read ahead.
+    early: Option<i32>,
+}
 
 impl Signals {
     /// Holds every signal back from now on: before the clone, so that none is lost between. Init
@@ -49,7 +55,39 @@ impl Signals {
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&held), None).call(|| "sigprocmask(all)".into())?;
         let fd = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .call(|| "signalfd(all)".into())?;
-        Ok(Self(fd))
+        Ok(Self { fd, early: None })
+    }
+
+    /// Sleeps until a signal comes that is to be forwarded, or `pid`, a child, ends.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sleep_beside(&mut self, pid: Pid) -> Result<()> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        loop {
+            while let Some(signal) = self.read()? {
+                if signal != libc::SIGCHLD {
+                    self.early = Some(signal);
+                    return Ok(());
+                }
+            }
+            // What was read may have been the sign of another child's end and of this one's.
+            let status = waitid(Id::Pid(pid), look).call(|| format!("waitid({pid}, WNOWAIT)"))?;
+            if status != WaitStatus::StillAlive {
+                self.early = Some(libc::SIGCHLD);
+                return Ok(());
+            }
+            self.wait_for_something(None)?;
+        }
+    }
+
+    /// The next signal that has come.
+    fn read(&mut self) -> Result<Option<i32>> {
+        if let Some(signal) = self.early.take() {
+            return Ok(Some(signal));
+        }
+        let info = self.fd.read_signal().call(|| "read(signalfd)".into())?;
+        Ok(info.map(|info| i32::try_from(info.ssi_signo).unwrap_or(0)))
     }
 
     /// Forwards signals and terminal traffic until `init` ends; returns its exit status, 128+n after
@@ -59,9 +97,10 @@ impl Signals {
     /// The kernel's.
     pub fn forward_until_exit(&mut self, init: &Child, mut terminal: Option<Relay>) -> Result<u8> {
         loop {
-            self.wait_for_something(terminal.as_mut())?;
-            while let Some(info) = self.0.read_signal().call(|| "read(signalfd)".into())? {
-                let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if self.early.is_none() {
+                self.wait_for_something(terminal.as_mut())?;
+            }
+            while let Some(signal) = self.read()? {
                 if signal == libc::SIGCHLD {
                     continue;
                 }
@@ -93,25 +132,26 @@ impl Signals {
     /// Waits for a signal, and carries what there is to carry meanwhile.
     fn wait_for_something(&self, terminal: Option<&mut Relay>) -> Result<()> {
         match terminal {
-            Some(relay) => relay.carry(self.0.as_fd(), PollTimeout::NONE).map(drop),
-            None => relay::poll_all(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)
-                .map(drop),
+            Some(relay) => relay.carry(self.fd.as_fd(), PollTimeout::NONE).map(drop),
+            None => {
+                relay::poll_all(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)
+                    .map(drop)
+            }
         }
     }
 
     /// Carries what the container wrote before it ended. We wait for a reader of it until a signal comes that would
     /// have ended us.
-    fn drain(&self, relay: &mut Relay) -> Result<()> {
+    fn drain(&mut self, relay: &mut Relay) -> Result<()> {
         relay.close_input();
         let mut hurried = false;
         loop {
             let wait = relay.has_printed() && !hurried;
             let timeout = if wait { PollTimeout::NONE } else { PollTimeout::ZERO };
-            if !relay.carry(self.0.as_fd(), timeout)? {
+            if !relay.carry(self.fd.as_fd(), timeout)? {
                 return Ok(());
             }
-            while let Some(info) = self.0.read_signal().call(|| "read(signalfd)".into())? {
-                let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+            while let Some(signal) = self.read()? {
                 hurried |= !IGNORED.contains(&signal);
             }
         }

@@ -8,7 +8,7 @@
 //! by CLONE_PARENT. What is left to be taken then is what the process is going to be, but for its filter and limits.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
@@ -19,11 +19,13 @@ use super::cwd::Missing;
 use super::program::Program;
 use super::sync::{FromInit, InitEnd};
 use super::{OciState, Terminal, UserProcess, agent, become_root, user_process};
-use crate::cgroups::TasksFile;
+use crate::cgroups::{Cgroup, TasksFile};
 use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
 use crate::rootfs;
+use crate::sys::process::Side;
 use crate::sys::procfs::Procfs;
+use crate::sys::vfork::Offspring;
 use crate::sys::{affinity, process, tty};
 
 /// What a joining process holds of the world outside.
@@ -33,33 +35,39 @@ pub struct Newcomer<'a> {
     /// Whose namespaces to join.
     pub target: &'a Target,
     /// The root directory to change to, in a container without a mount namespace of its own.
-    pub root: Option<OwnedFd>,
-    /// The cgroup v1 files to write oneself into.
-    pub tasks: &'a [TasksFile],
+    pub root: Option<BorrowedFd<'a>>,
+    /// The container's cgroup, or one below it.
+    pub cgroup: &'a Cgroup,
     /// The host's: the container's own `/proc` may be anything (CVE-2025-52881).
-    pub procfs: Procfs,
+    pub procfs: &'a Procfs,
     /// The seccomp agent, where the filter has one.
-    pub agent: Option<OwnedFd>,
+    pub agent: Option<BorrowedFd<'a>>,
     /// The container's state, for the agent.
-    pub state: OciState,
+    pub state: &'a OciState,
     /// The engine's console socket; without it the terminal goes to the parent.
-    pub console_socket: Option<OwnedFd>,
+    pub console_socket: Option<BorrowedFd<'a>>,
     /// The parent.
-    pub parent: InitEnd,
+    pub parent: &'a InitEnd,
+    /// Where the parent learns who the usher's clone is.
+    pub offspring: &'a Offspring,
 }
 
-/// Becomes a process of the container, or tells the parent why not. By `birth` the parent learns who the usher's
-/// clone is. Never returns.
-pub fn run(mut newcomer: Newcomer<'_>, birth: OwnedFd) -> ! {
-    let Err(error) = become_member(&mut newcomer, &birth)
-        .and_then(|()| process::become_sibling(birth).context("make the process"))
-        .and_then(|()| join(&mut newcomer));
+/// Becomes the usher, whose clone is the process; either tells the parent why not. `in_cgroup`: the usher was born in
+/// its cgroup of the unified hierarchy, if it is to be in one. Never returns.
+pub fn run(newcomer: &Newcomer<'_>, in_cgroup: bool) -> ! {
+    let Err(error) = become_member(newcomer, in_cgroup)
+        .and_then(|()| newcomer.offspring.make().context("make the process"))
+        .and_then(|side| match side {
+            Side::Child { .. } => join(newcomer),
+            // Its word to the parent is the clone's.
+            Side::Parent { .. } => process::exit_now(0),
+        });
     let told = newcomer.parent.send(&FromInit::Failed(error), None);
     process::exit_now(if told.is_ok() { 1 } else { 2 })
 }
 
 /// The usher: everything that the clone inherits.
-fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
+fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<()> {
     let user_process = newcomer.process;
 
     // First of all: an exec that is killed leaves no half-made process.
@@ -69,7 +77,13 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
     nix::unistd::setsid().call(|| "setsid".into())?;
 
     // While the cgroup namespace is still the host's and the rights over both are there.
-    newcomer.tasks.iter().try_for_each(TasksFile::join)?;
+    newcomer.cgroup.tasks().iter().try_for_each(TasksFile::join)?;
+    if !in_cgroup {
+        newcomer
+            .cgroup
+            .attach(nix::unistd::getpid())
+            .context("move the process into the container's cgroup")?;
+    }
     // After the move: the container's cpuset bounds it (config.md, execCPUAffinity.final).
     match &user_process.security.final_cpus {
         Some(cpus) => cpus.apply()?,
@@ -77,7 +91,7 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
         None => {}
     }
     // In the container's user namespace the process would not have the rights over its own files any more.
-    user_process.write_own_files(&newcomer.procfs)?;
+    user_process.write_own_files(newcomer.procfs)?;
 
     // Before any namespace of the container, whose processes may be our equals in uid.
     process::set_undumpable()?;
@@ -87,7 +101,7 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
         // The change of ids has cleared it.
         process::set_parent_death_signal(Some(Signal::SIGKILL))?;
     }
-    if let Some(root) = &newcomer.root {
+    if let Some(root) = newcomer.root {
         enter_root(root)?;
     }
 
@@ -97,12 +111,12 @@ fn become_member(newcomer: &mut Newcomer<'_>, birth: &OwnedFd) -> Result<()> {
         user_process::put_on_stdio(slave.as_fd())?;
     }
     user_process::replace_null_devices()?;
-    user_process.give_up_rights(&newcomer.procfs, newcomer.target.has(Kind::User), Missing::Refuse)?;
+    user_process.give_up_rights(newcomer.procfs, newcomer.target.has(Kind::User), Missing::Refuse)?;
 
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626), nor is anything of
     // the host that we hold; the owners of what is closed live in frames that never return.
-    let mut needed = vec![newcomer.parent.as_fd(), birth.as_fd()];
-    needed.extend(newcomer.agent.as_ref().map(AsFd::as_fd));
+    let mut needed = vec![newcomer.parent.as_fd()];
+    needed.extend(newcomer.agent);
     process::close_all_but(user_process.first_private_descriptor(), &needed)
 }
 
@@ -111,19 +125,15 @@ fn take_every_cpu() -> Result<()> {
 }
 
 /// The process itself, in the container's pid namespace.
-fn join(newcomer: &mut Newcomer<'_>) -> Result<Infallible> {
+fn join(newcomer: &Newcomer<'_>) -> Result<Infallible> {
     let user_process = newcomer.process;
-    become_leader(&newcomer.parent, user_process.terminal.is_some())?;
+    become_leader(newcomer.parent, user_process.terminal.is_some())?;
     let mut program = Program::find(user_process)?;
     newcomer.parent.send(&FromInit::Ready, None)?;
     program.agent = introduction(newcomer)?;
     let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
-    if user_process.security.affinity_is_free() {
-        // Once more: the usher may have been quicker than what the parent has said of it (affinity::run_beside_us).
-        take_every_cpu()?;
-    }
     let confined = program.confine(user_process, filter.as_ref())?;
     program.execute(confined)
 }
@@ -141,17 +151,18 @@ pub(super) fn become_leader(parent: &InitEnd, has_terminal: bool) -> Result<()> 
 }
 
 /// What the seccomp agent will be told, about this process and not about init.
-fn introduction(newcomer: &mut Newcomer<'_>) -> Result<Option<agent::Introduction>> {
-    let (Some(socket), Some(address)) = (newcomer.agent.take(), &newcomer.process.agent) else {
+fn introduction(newcomer: &Newcomer<'_>) -> Result<Option<agent::Introduction>> {
+    let (Some(socket), Some(address)) = (newcomer.agent, &newcomer.process.agent) else {
         return Ok(None);
     };
     // The number that the host knows; in here it is another.
     let pid = newcomer.parent.expect_name()?;
-    agent::Introduction::new(socket, address, pid, &newcomer.state).map(Some)
+    let socket = socket.try_clone_to_owned().call(|| "dup(agent)".into())?;
+    agent::Introduction::new(socket, address, pid, newcomer.state).map(Some)
 }
 
 /// setns(2) changes the root with the mount namespace. Where that is the host's, the root would be too.
-fn enter_root(root: &OwnedFd) -> Result<()> {
+fn enter_root(root: BorrowedFd<'_>) -> Result<()> {
     let enter = || -> Result<()> {
         fchdir(root).call(|| "fchdir(root)".into())?;
         chroot(".").call(|| "chroot(root)".into())?;
@@ -161,14 +172,14 @@ fn enter_root(root: &OwnedFd) -> Result<()> {
 }
 
 /// Opens a pty of the container's own devpts, hands its master over, and returns its slave.
-fn open_terminal(newcomer: &mut Newcomer<'_>, terminal: Terminal) -> Result<OwnedFd> {
+fn open_terminal(newcomer: &Newcomer<'_>, terminal: Terminal) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open("/", flags, Mode::empty()).call(|| "open(\"/\")".into())?;
     let (master, slave) = rootfs::open_pty(root.as_fd())?;
     terminal.prepare(slave.as_fd())?;
     // Taken, so that the engine sees its end right after the message.
-    match newcomer.console_socket.take() {
-        Some(socket) => user_process::send_master(socket.as_fd(), master.as_fd())?,
+    match newcomer.console_socket {
+        Some(socket) => user_process::send_master(socket, master.as_fd())?,
         None => newcomer.parent.send(&FromInit::Terminal, Some(master.as_fd()))?,
     }
     Ok(slave)

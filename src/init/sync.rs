@@ -20,7 +20,8 @@
 //! ```
 //!
 //! A process that joins a pid namespace that is there is none of it before it has nothing of the host left: an usher says
-//! all that comes before Ready, and then clones it. It says Ready, and is told nothing before the parent knows who it is.
+//! all that comes before Ready, and then clones it. It says Ready. Init is told nothing before the parent knows who it is;
+//! an exec's process finds the word to start waiting where nothing of the parent's comes between.
 //!
 //! At any point init may say `Failed` and end, and either side's end is an end-of-file on the other:
 //! nobody waits for somebody who is gone.
@@ -112,6 +113,13 @@ impl ParentEnd {
             socket::send(self.0.as_fd(), &filter.to_bytes(), &[])?;
         }
         self.send(FromParent::Start)
+    }
+
+    /// Sleeps until init has executed its program or ended, whatever it says before that. It ends sooner when the kernel
+    /// refuses: whoever goes on waits again, for a message.
+    pub fn sleep_until_the_end(&self) {
+        let mut hang_up = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut hang_up, PollTimeout::NONE).map(drop).unwrap_or(());
     }
 
     /// The next message and its descriptor; None when init executed its program or ended.

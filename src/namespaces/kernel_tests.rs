@@ -29,7 +29,7 @@ fn planned(json: &str) -> Plan {
 fn clone_and(flags: u64, parent: impl FnOnce(Pid), child_part: impl FnOnce()) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     match process::clone3(flags, None).unwrap() {
-        Side::Child => {
+        Side::Child { .. } => {
             drop(writer);
             File::from(reader).read_to_end(&mut Vec::new()).unwrap();
             child_part();

@@ -33,8 +33,10 @@ impl Host {
     pub fn look(process: &Process) -> Result<Host> {
         let sets =
             credentials::capget().call(|| "capget(self)".into()).context("read the runtime's rights")?;
-        let (mut known, mut bounding) = (0, 0);
-        for capability in 0..u64::BITS {
+        // What our own execve(2) gave us came from the bounding set (capabilities(7)), and need not be asked for.
+        let given = sets.permitted & !sets.inheritable;
+        let (mut known, mut bounding) = (given, given);
+        for capability in (0..u64::BITS).filter(|bit| given & 1 << bit == 0) {
             match credentials::bounding_has(capability) {
                 Ok(has) => {
                     known |= 1 << capability;
@@ -81,7 +83,9 @@ mod tests {
         let host = Host::look(&Process::default()).unwrap();
         let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
         assert_eq!(host.known.count_ones(), last + 1);
-        assert_eq!(host.bounding & !host.known, 0);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim();
+        assert_eq!(host.bounding, u64::from_str_radix(bounding, 16).unwrap());
         assert!(owns_network(Path::new("/proc/self/ns/net")));
         assert!(!owns_network(Path::new("/proc/self/ns/uts")));
     }

@@ -36,7 +36,7 @@ pub fn reset() -> nix::Result<()> {
     }
 }
 
-/// Takes the CPU that we run on from a process that was cloned just now, if there are others.
+/// Takes the CPU that we run on from a process that was cloned just now; false if there is no other.
 ///
 /// The kernel may queue a clone on its parent's CPU although another is idle, and leave it there until the parent
 /// waits (seen on a virtual machine, whose idle CPUs may count as taken away by the host, `vcpu_is_preempted`):
@@ -44,30 +44,24 @@ pub fn reset() -> nix::Result<()> {
 ///
 /// The mask is inherited: whoever becomes a container's process [`reset`]s it. And it is in the way as soon as we
 /// wait, or the other CPUs are busy: the process resets it when it runs, or we [`free`] it before we wait.
-pub fn run_beside_us(process: Pid) {
+pub fn run_beside_us(process: Pid) -> bool {
     let mut mask = NO_CPU;
     // SAFETY: the kernel writes at most the number of bytes given, and any bits are numbers.
     let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
     // Of one CPU nothing is left, which the kernel refuses.
-    if let (1.., Some((word, own))) = (got, own_cpu(&mut mask)) {
-        *word &= !own;
-        suggest(process, &mask);
+    match (got, own_cpu(&mut mask)) {
+        (1.., Some((word, own))) => {
+            *word &= !own;
+            set_of(process.as_raw(), &mask).is_ok()
+        }
+        _ => false,
     }
 }
 
-/// Has a process that sleeps wake on the CPU that we run on, so that it disturbs nobody whom we have made run
-/// [beside us](run_beside_us). It is [`free`] to leave once it is awake.
-pub fn run_after_us(process: Pid) {
-    let mut mask = NO_CPU;
-    if let Some((word, own)) = own_cpu(&mut mask) {
-        *word = own;
-        suggest(process, &mask);
-    }
-}
-
-/// Takes back what was said to a process here.
+/// Takes back what was said to a process here. It is about time and about nothing else, so a kernel that refuses is no
+/// error.
 pub fn free(process: Pid) {
-    suggest(process, &EVERY_CPU);
+    set_of(process.as_raw(), &EVERY_CPU).unwrap_or(());
 }
 
 /// The word of `mask` that has the CPU that we run on, and its bit there.
@@ -76,11 +70,6 @@ fn own_cpu(mask: &mut [c_ulong]) -> Option<(&mut c_ulong, c_ulong)> {
     // SAFETY: it has no argument.
     let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
     Some((mask.get_mut(cpu / WORD)?, 1 << (cpu % WORD)))
-}
-
-/// It is about time and about nothing else, so a kernel that refuses is no error.
-fn suggest(process: Pid, mask: &[c_ulong]) {
-    set_of(process.as_raw(), mask).unwrap_or(());
 }
 
 fn set_of(thread: c_int, mask: &[c_ulong]) -> nix::Result<()> {

@@ -53,6 +53,7 @@ mod imp {
     use std::mem::MaybeUninit;
     use std::os::fd::{FromRawFd, OwnedFd, RawFd};
     use std::sync::atomic::{AtomicI32, Ordering};
+    use std::time::{Duration, Instant};
 
     use libc::{c_int, c_short, c_void};
     use nix::errno::Errno;
@@ -76,6 +77,9 @@ mod imp {
     /// From linux/sockios.h.
     const SIOCGSKNS: usize = 0x894c;
 
+    /// How long we watch for the namespace before we sleep.
+    const PATIENCE: Duration = Duration::from_micros(150);
+
     /// The deepest call is [`make`] and a system call, which runs on a stack of the kernel's.
     const STACK: usize = 8192;
 
@@ -87,6 +91,8 @@ mod imp {
     pub struct Helper {
         /// None once it has been waited for.
         pid: Option<c_int>,
+        /// Another CPU than ours is there for it.
+        has_a_cpu: bool,
         _stack: Box<MaybeUninit<Stack>>,
         answers: Box<Answers>,
     }
@@ -110,13 +116,18 @@ mod imp {
                 libc::clone(make, stack, flags, argument, none, none, answers.waits.as_ptr())
             };
             (pid > 0).then(|| {
-                affinity::run_beside_us(Pid::from_raw(pid));
-                Self { pid: Some(pid), _stack: stack, answers }
+                let has_a_cpu = affinity::run_beside_us(Pid::from_raw(pid));
+                Self { pid: Some(pid), has_a_cpu, _stack: stack, answers }
             })
         }
 
         pub fn namespace(&mut self) -> Option<OwnedFd> {
             let waits = &self.answers.waits;
+            // Mostly it is nearly done when we ask, and to be woken takes longer than that.
+            let impatient = Instant::now() + if self.has_a_cpu { PATIENCE } else { Duration::ZERO };
+            while waits.load(Ordering::Acquire) != 0 && Instant::now() < impatient {
+                std::hint::spin_loop();
+            }
             if let Some(pid) = self.pid.filter(|_| waits.load(Ordering::Acquire) != 0) {
                 // Ours is free now.
                 affinity::free(Pid::from_raw(pid));

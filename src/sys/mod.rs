@@ -28,6 +28,7 @@ pub mod spawn;
 #[cfg(glibc_2_36)]
 mod start;
 pub mod tty;
+pub mod vfork;
 pub mod xattr;
 
 use nix::errno::Errno;

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicI32;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,7 +17,10 @@ use crate::error::{Call, Error, Result};
 /// Which side of a clone the caller is on.
 pub enum Side {
     /// The new process.
-    Child,
+    Child {
+        /// Whether it was born in `cgroup`.
+        in_cgroup: bool,
+    },
     /// The one that called; the child's pid as the caller's pid namespace numbers it.
     Parent {
         /// The new process.
@@ -37,6 +41,69 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// The arguments of clone3(2) for a process of ours: with a pidfd, and SIGCHLD at its end.
+pub(super) struct Clone3 {
+    arguments: Arguments,
+    pidfd: RawFd,
+}
+
+/// clone_args of linux/sched.h.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct Arguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+impl Clone3 {
+    /// Of [`Self::arguments`], in bytes.
+    pub const SIZE: usize = size_of::<Arguments>();
+
+    #[allow(clippy::cast_sign_loss)] // constants and open descriptors
+    pub fn new(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Self {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        let mut arguments = Arguments {
+            flags: flags | libc::CLONE_PIDFD as u64,
+            exit_signal: exit_signal(flags),
+            ..Arguments::default()
+        };
+        if let Some(directory) = cgroup {
+            arguments.flags |= CLONE_INTO_CGROUP;
+            arguments.cgroup = directory.as_raw_fd() as u64;
+        }
+        Self { arguments, pidfd: -1 }
+    }
+
+    /// Has the kernel write the child's pid there, before the child runs.
+    #[allow(clippy::cast_sign_loss)] // a constant
+    fn tell(&mut self, pid: &AtomicI32) {
+        self.arguments.flags |= libc::CLONE_PARENT_SETTID as u64;
+        self.arguments.parent_tid = pid.as_ptr() as u64;
+    }
+
+    /// For the call, during which this value must stay where it is.
+    pub fn arguments(&mut self) -> *mut Arguments {
+        self.arguments.pidfd = &raw mut self.pidfd as u64;
+        &raw mut self.arguments
+    }
+
+    /// The parent's side of a call that succeeded.
+    pub fn child(self, pid: i64) -> Child {
+        // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(self.pidfd) };
+        Child { pid: Pid::from_raw(i32::try_from(pid).unwrap_or(-1)), pidfd }
+    }
+}
+
 /// clone3(2) without shared memory, as fork(2) with `flags` (`CLONE_NEW*`, `CLONE_PARENT`), a pidfd,
 /// SIGCHLD at its end and optionally born in the cgroup v2 directory `cgroup`. Falls back to clone(2)
 /// where clone3 is refused with ENOSYS.
@@ -45,54 +112,40 @@ pub struct Child {
 ///
 /// # Errors
 /// The kernel's, with the flags decoded.
-#[allow(clippy::cast_sign_loss)] // constants and open descriptors
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    fork(flags, cgroup, None)
+}
 
-    let mut pidfd: RawFd = -1;
-    let mut args = CloneArgs {
-        flags: flags | libc::CLONE_PIDFD as u64,
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        exit_signal: exit_signal(flags),
-        ..CloneArgs::default()
-    };
-    if let Some(directory) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = directory.as_raw_fd() as u64;
+/// [`clone3`] of a child of our own parent's. The kernel writes the child's pid to `told` before the child runs, but
+/// where it is clone(2).
+///
+/// # Errors
+/// As those of [`clone3`].
+#[allow(clippy::cast_sign_loss)] // a constant
+pub(super) fn clone_sibling(told: &AtomicI32) -> Result<Side> {
+    fork(libc::CLONE_PARENT as u64, None, Some(told))
+}
+
+fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>, told: Option<&AtomicI32>) -> Result<Side> {
+    let mut call = Clone3::new(flags, cgroup);
+    if let Some(pid) = told {
+        call.tell(pid);
     }
-    // SAFETY: `args` is a valid clone_args of the size given and outlives the call; without CLONE_VM
+    // SAFETY: the arguments are valid for the size given and outlive the call; without CLONE_VM
     // and with a null stack the child runs on its own copy of this stack, as after fork(2).
-    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, call.arguments(), Clone3::SIZE) };
     let (pid, in_cgroup) = match cvt(ret) {
-        Ok(pid) => (pid, true),
-        Err(Errno::ENOSYS) => (clone_before_5_3(flags, &mut pidfd)?, false),
+        Ok(pid) => (pid, cgroup.is_some()),
+        Err(Errno::ENOSYS) => (clone_before_5_3(flags, &mut call.pidfd)?, false),
         // Before Linux 5.7 the last member of the arguments is unknown.
-        Err(Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => return clone3(flags, None),
+        Err(Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => return fork(flags, None, told),
         Err(errno) => return Err(Error::syscall(format!("clone3({})", describe_flags(flags)), errno)),
     };
     if pid == 0 {
         heap::forget();
-        return Ok(Side::Child);
+        return Ok(Side::Child { in_cgroup });
     }
-    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(-1));
-    Ok(Side::Parent { child: Child { pid, pidfd }, in_cgroup: in_cgroup && cgroup.is_some() })
+    Ok(Side::Parent { child: call.child(pid), in_cgroup })
 }
 
 /// The kernel refuses an exit signal together with CLONE_PARENT: the caller's is used.
@@ -116,13 +169,15 @@ pub fn clone3_through(
     let (reader, writer) = report()?;
     let helper = match clone3(0, None)? {
         Side::Parent { child, .. } => child,
-        Side::Child => match prepare().and_then(|()| clone3(flags | libc::CLONE_PARENT as u64, cgroup)) {
-            Ok(Side::Child) => return Ok(Side::Child),
-            Ok(Side::Parent { child, in_cgroup }) => {
-                leave_report(&writer, &Ok((child.pid.as_raw(), in_cgroup)))
+        Side::Child { .. } => {
+            match prepare().and_then(|()| clone3(flags | libc::CLONE_PARENT as u64, cgroup)) {
+                Ok(side @ Side::Child { .. }) => return Ok(side),
+                Ok(Side::Parent { child, in_cgroup }) => {
+                    leave_report(&writer, &Ok((child.pid.as_raw(), in_cgroup)))
+                }
+                Err(error) => leave_report::<(i32, bool)>(&writer, &Err(error)),
             }
-            Err(error) => leave_report::<(i32, bool)>(&writer, &Err(error)),
-        },
+        }
     };
     drop(writer);
     let (pid, in_cgroup) = hear_report(reader, &helper)?;
@@ -138,7 +193,7 @@ pub fn clone3_through(
 pub fn become_sibling(birth: OwnedFd) -> Result<()> {
     match clone3(libc::CLONE_PARENT as u64, None)? {
         // A clone that holds it would keep the parent waiting for an usher that was killed.
-        Side::Child => {
+        Side::Child { .. } => {
             drop(birth);
             Ok(())
         }
@@ -179,7 +234,10 @@ pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
 
 /// A child that another process has made for us. Nobody has reaped it: the number is nobody else's. Who has told us may have
 /// been robbed of the means to do so, and a number that is no child's is not believed.
-fn own(pid: Pid) -> Result<Child> {
+///
+/// # Errors
+/// The kernel's; the child is ended then.
+pub fn own(pid: Pid) -> Result<Child> {
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     nix::sys::wait::waitid(Id::Pid(pid), look).call(|| format!("waitid({pid}, WNOWAIT)"))?;
     match pidfd_open(pid) {
@@ -222,7 +280,7 @@ where
     let (reader, writer) = report()?;
     let child = match clone3(0, None)? {
         Side::Parent { child, .. } => child,
-        Side::Child => leave_report(&writer, &work()),
+        Side::Child { .. } => leave_report(&writer, &work()),
     };
     drop(writer);
     hear_report(reader, &child)

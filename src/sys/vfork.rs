@@ -1,0 +1,237 @@
+//! A process on our own memory while we wait for its end, as vfork(2) makes one.
+//!
+//! fork(2) copies the page tables; after that each page that either side writes is copied, each page of code is
+//! mapped once more, and all of it is taken down at the process's end. For one that only enters namespaces and makes the
+//! process that was asked for, that is as much work as its own. It needs no copy: it runs below our frames, on our
+//! stack, and we stand still.
+//!
+//! So it may do what a forked process may: the C library's `errno` and the heap are nobody else's meanwhile. What it
+//! opens, closes, enters and gives up is its own. If it is killed because memory has run out, so are we, whose memory
+//! it is.
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::process::{self, Child, Side};
+use crate::error::{Call, Error, Result};
+
+/// Whose memory the process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Ours, where that can be; the time namespace cannot be changed by a process that shares its memory.
+    Ours,
+    /// A copy.
+    Copy,
+}
+
+/// Where a process leaves us the pid of a clone of its own, which is our child (CLONE_PARENT). The kernel writes it
+/// before the clone runs, so nobody who is killed can keep it from us.
+#[derive(Debug)]
+pub struct Offspring(NonNull<AtomicI32>);
+
+impl Offspring {
+    /// Nobody yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn none() -> Result<Self> {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping where the kernel likes, of zeros, which are a valid AtomicI32.
+        let page =
+            unsafe { libc::mmap(std::ptr::null_mut(), size_of::<AtomicI32>(), protection, flags, -1, 0) };
+        match NonNull::new(page.cast()).filter(|_| page != libc::MAP_FAILED) {
+            Some(pid) => Ok(Self(pid)),
+            None => Err(Errno::last()).call(|| "mmap(SHARED|ANONYMOUS)".into()),
+        }
+    }
+
+    /// Its pid in the pid namespace of who made it, once it is made.
+    pub fn pid(&self) -> Option<Pid> {
+        match self.slot().load(Ordering::Acquire) {
+            0 => None,
+            pid => Some(Pid::from_raw(pid)),
+        }
+    }
+
+    /// Makes it: a clone of the caller, and its parent's child. Returns on both sides.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn make(&self) -> Result<Side> {
+        let side = process::clone_sibling(self.slot())?;
+        // Where clone3(2) is refused the kernel has not.
+        if let Side::Parent { child, .. } = &side {
+            self.slot().store(child.pid.as_raw(), Ordering::Release);
+        }
+        Ok(side)
+    }
+
+    fn slot(&self) -> &AtomicI32 {
+        // SAFETY: the page is mapped until the end of `self`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Offspring {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a reference into the page any more, and the kernel rounds the length up to it.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<AtomicI32>()) };
+    }
+}
+
+/// Clones a process that does `life` with `what`, born in `cgroup` if that is possible (`life` is told whether it was), and
+/// waits until it has ended or executes another program. It is left to be reaped.
+///
+/// # Errors
+/// The kernel's, with the flags decoded.
+pub fn clone3_and_wait<T>(
+    memory: Memory,
+    cgroup: Option<BorrowedFd<'_>>,
+    life: fn(&T, bool) -> !,
+    what: &T,
+) -> Result<Child> {
+    if memory == Memory::Ours
+        && let Some(result) = imp::clone3_on_our_memory(cgroup, &Life { life, what })
+    {
+        return result;
+    }
+    #[allow(clippy::cast_sign_loss)] // a constant
+    let vfork = libc::CLONE_VFORK as u64;
+    match process::clone3(vfork, cgroup)? {
+        Side::Parent { child, .. } => Ok(child),
+        Side::Child { in_cgroup } => life(what, in_cgroup),
+    }
+}
+
+/// What a process is made for.
+struct Life<'a, T> {
+    life: fn(&T, bool) -> !,
+    what: &'a T,
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod imp {
+    use super::*;
+
+    pub fn clone3_on_our_memory<T>(_: Option<BorrowedFd<'_>>, _: &Life<'_, T>) -> Option<Result<Child>> {
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod imp {
+    use core::arch::asm;
+
+    use super::*;
+    use crate::sys::process::Clone3;
+
+    /// None where the kernel or a seccomp filter does not have the call, or not with a cgroup.
+    pub fn clone3_on_our_memory<T>(
+        cgroup: Option<BorrowedFd<'_>>,
+        life: &Life<'_, T>,
+    ) -> Option<Result<Child>> {
+        #[allow(clippy::cast_sign_loss)] // constants
+        let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+        let dumpable = nix::sys::prctl::get_dumpable();
+        let mut call = Clone3::new(flags, cgroup);
+        let result: i64;
+        // SAFETY: the new process begins behind the system call, with our registers and our stack pointer. It only grows
+        // the stack below our frame, which is why the block may not promise `nostack`, and never comes back: `begin` does
+        // not return. We go on when it has ended, with our registers and our frame as they were. `call` and `life` outlive
+        // the call.
+        unsafe {
+            asm!(
+                "syscall",
+                "test rax, rax",
+                "jnz 2f",
+                // The end of what a debugger follows.
+                "xor ebp, ebp",
+                "mov rdi, {life}",
+                "call {begin}",
+                "ud2",
+                "2:",
+                life = in(reg) life,
+                begin = sym begin::<T>,
+                inlateout("rax") libc::SYS_clone3 => result,
+                in("rdi") call.arguments(),
+                in("rsi") Clone3::SIZE,
+                // Not `lateout`: the new process needs its inputs after the call has changed these.
+                out("rcx") _,
+                out("r11") _,
+            );
+        }
+        // It may have made the memory undumpable, which is ours.
+        if dumpable == Ok(true)
+            && let Err(error) = process::set_dumpable()
+        {
+            return Some(Err(error));
+        }
+        if result > 0 {
+            return Some(Ok(call.child(result)));
+        }
+        match Errno::from_raw(i32::try_from(-result).unwrap_or(libc::EINVAL)) {
+            Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL => None,
+            errno => Some(Err(Error::syscall("clone3(VM|VFORK)", errno))),
+        }
+    }
+
+    /// Where the process begins: always in its cgroup, for without it there is no such call.
+    extern "C" fn begin<T>(life: &Life<'_, T>) -> ! {
+        (life.life)(life.what, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::sys::process::{Exit, Whom, exit_now, wait};
+
+    struct Errand {
+        offspring: Offspring,
+        word: AtomicI32,
+    }
+
+    fn run(errand: &Errand, _: bool) -> ! {
+        errand.word.store(7, Ordering::Relaxed);
+        // Deep enough to write over the frames of who waits, if it were not below them.
+        let page = std::hint::black_box([1_u8; 4096]);
+        process::set_undumpable().unwrap();
+        match errand.offspring.make() {
+            Ok(Side::Child { .. }) => {
+                // Nobody else's: the process that was asked for is a copy.
+                errand.word.store(9, Ordering::Relaxed);
+                exit_now(i32::from(page[4095]) + 1)
+            }
+            made => exit_now(i32::from(made.is_err())),
+        }
+    }
+
+    fn send_on(memory: Memory) -> (Errand, Exit) {
+        let errand = Errand { offspring: Offspring::none().unwrap(), word: AtomicI32::new(0) };
+        let usher = clone3_and_wait(memory, None, run, &errand).unwrap();
+        let ended = |child: &Child| wait(Whom::One(child.pidfd.as_fd()), true).unwrap().unwrap().1;
+        assert_eq!(ended(&usher), Exit::Code(0));
+        let made = process::own(errand.offspring.pid().unwrap()).unwrap();
+        assert_ne!(made.pid, usher.pid);
+        let how = ended(&made);
+        (errand, how)
+    }
+
+    #[test]
+    fn what_it_makes_is_our_child_and_a_copy() {
+        for (memory, word) in [(Memory::Ours, 7), (Memory::Copy, 0)] {
+            let (errand, how) = send_on(memory);
+            assert_eq!(how, Exit::Code(2), "{memory:?}");
+            let expected = if cfg!(target_arch = "x86_64") { word } else { 0 };
+            assert_eq!(errand.word.load(Ordering::Relaxed), expected, "{memory:?}");
+            assert_eq!(nix::sys::prctl::get_dumpable(), Ok(true), "{memory:?}");
+        }
+    }
+}

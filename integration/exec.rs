@@ -201,7 +201,7 @@ fn exit_codes() {
     for code in [0, 1, 42, 255] {
         exec(&container, &[], &[&format!("exit:{code}")]).done().exits(code);
     }
-    for (signal, code) in [("SIGTERM", 143), ("SIGKILL", 137)] {
+    for (signal, code) in [("SIGTERM", 143), ("SIGKILL", 137), ("35", 163)] {
         exec(&container, &[], &[&format!("raise:{signal}"), "echo:survived"]).done().exits(code);
     }
 }

@@ -157,11 +157,13 @@ fn signals(operand: &str) -> SigSet {
     operand.split(',').filter_map(|name| Signal::from_str(name).ok()).collect()
 }
 
+/// A name, or for a real-time signal its number.
 fn raise(operand: &str) {
-    if let Ok(signal) = Signal::from_str(operand)
-        && let Err(errno) = nix::sys::signal::kill(nix::unistd::getpid(), signal)
-    {
-        eprintln!("payload: raise {signal}: {errno}");
+    let named = || Signal::from_str(operand).map(|signal| signal as i32);
+    let Ok(signal) = operand.parse().or_else(|_| named()) else { return };
+    // SAFETY: two numbers.
+    if unsafe { libc::kill(libc::getpid(), signal) } != 0 {
+        eprintln!("payload: raise {operand}: {}", std::io::Error::last_os_error());
     }
 }
 

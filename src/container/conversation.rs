@@ -86,18 +86,22 @@ impl Conversation<'_> {
 
     /// How it ended, when it should not have.
     pub fn untimely_end(&self) -> Error {
-        let (how, killed) = match wait(Whom::One(self.child.pidfd.as_fd()), true) {
-            Ok(Some((_, Exit::Signal(signal)))) => {
-                (format!("was ended by signal {signal}"), signal == libc::SIGKILL)
-            }
-            _ => ("ended".to_owned(), false),
-        };
-        let error = Error::new(Code::State, format!("the process {how} before it was made"));
-        if killed && self.has_memory_limit {
-            return error.remedy("the memory limit may be too small for a process to start");
-        }
-        error
+        let end = wait(Whom::One(self.child.pidfd.as_fd()), true).ok().flatten();
+        untimely(end.map(|(_, how)| how), self.has_memory_limit)
     }
+}
+
+/// What a child has ended of before it was what it was to be.
+pub fn untimely(how: Option<Exit>, has_memory_limit: bool) -> Error {
+    let (how, killed) = match how {
+        Some(Exit::Signal(signal)) => (format!("was ended by signal {signal}"), signal == libc::SIGKILL),
+        _ => ("ended".to_owned(), false),
+    };
+    let error = Error::new(Code::State, format!("the process {how} before it was made"));
+    if killed && has_memory_limit {
+        return error.remedy("the memory limit may be too small for a process to start");
+    }
+    error
 }
 
 /// Kills and reaps a child that is not to be; that it is gone already is no error.

@@ -24,9 +24,10 @@ use crate::cgroups::{self, Cgroup};
 use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::UserProcess;
 use crate::init::join::{self, Newcomer};
-use crate::init::sync;
+use crate::init::sync::{self, FromInit};
 use crate::namespaces::{Kind, Target};
-use crate::sys::process::{self, Child};
+use crate::sys::heap;
+use crate::sys::process::{self, Child, Exit};
 use crate::sys::procfs::Procfs;
 use crate::sys::vfork::{self, Memory, Offspring};
 use crate::{log, seccomp, security, spec};
@@ -118,7 +119,12 @@ pub fn exec(host: &Host, id: &str, options: &ExecOptions) -> Result<u8> {
         Conversation { channel: &channel, child: &child, has_memory_limit: planned.has_memory_limit };
     match attend(&conversation, &planned, start, options, signals.as_mut()) {
         Ok(relay) => match &mut signals {
-            Some(signals) => signals.forward_until_exit(&child, relay),
+            Some(signals) => {
+                let status = signals.forward_until_exit(&child, relay);
+                // We end.
+                heap::forget();
+                status
+            }
             None => Ok(0),
         },
         Err(error) => Err(match conversation::end(&child) {
@@ -406,7 +412,7 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
     }
 
     let filter = planned.process.seccomp.as_ref().map(seccomp::Checked::compile).transpose()?;
-    let said = start_can_be_said_ahead(planned, record);
+    let said = start_can_be_said_ahead(planned, record) && parent.has_room_for(filter.as_ref())?;
     if said {
         parent.send_start(None, filter.as_ref())?;
     }
@@ -435,10 +441,13 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         }
         cloned => cloned,
     };
-    let usher = cloned.map_err(explain).context("make the process")?;
+    let how = cloned.map_err(explain).context("make the process")?;
     // Ours of its end must be closed, or its end would never be an end of file.
     drop(to_parent);
-    let child = follow(&usher, &offspring, &parent, planned)?;
+    let child = match offspring.pid() {
+        Some(pid) => process::own(pid)?,
+        None => return Err(last_words(&parent, how, planned)),
+    };
     let settle = || -> Result<Start> {
         record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.add(child.pid))?;
         planned.scheduler.set_scheduler_of(child.pid.as_raw())?;
@@ -495,28 +504,14 @@ fn refused_by_cgroup(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP))
 }
 
-/// The process that the usher has led into the container (see [`join`]). The usher is reaped.
-fn follow(
-    usher: &Child,
-    offspring: &Offspring,
-    channel: &sync::ParentEnd,
-    planned: &Planned,
-) -> Result<Child> {
-    let child = match offspring.pid() {
-        Some(pid) => process::own(pid),
-        None => Err(last_words(usher, channel, planned)),
-    };
-    conversation::end(usher)?;
-    child
-}
-
-/// Why the usher has made no process.
-fn last_words(usher: &Child, channel: &sync::ParentEnd, planned: &Planned) -> Error {
-    let usher = Conversation { channel, child: usher, has_memory_limit: planned.has_memory_limit };
-    // Its terminal may have come before.
+/// Why the usher, which ended so, has made no process.
+fn last_words(channel: &sync::ParentEnd, how: Exit, planned: &Planned) -> Error {
     loop {
-        if let Err(error) = usher.hear() {
-            return error;
+        match channel.receive() {
+            Err(error) | Ok(Some((FromInit::Failed(error), _))) => return error,
+            // Its terminal.
+            Ok(Some(_)) => {}
+            Ok(None) => return conversation::untimely(Some(how), planned.has_memory_limit),
         }
     }
 }

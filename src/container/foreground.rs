@@ -8,14 +8,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 
 use super::relay::{self, Relay};
 use crate::error::{Call, Result};
 use crate::log;
-use crate::sys::process::{Child, Whom, inherited, pidfd_send_signal, wait};
+use crate::sys::process::{Child, Whom, has_ended, inherited, pidfd_send_signal, wait};
 use crate::sys::tty;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 
 /// Signals that the kernel sends about the caller itself, not requests to be passed on.
 const OWN: [Signal; 8] = [
@@ -63,7 +62,6 @@ impl Signals {
     /// # Errors
     /// The kernel's.
     pub fn sleep_beside(&mut self, pid: Pid) -> Result<()> {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
             while let Some(signal) = self.read()? {
                 if signal != libc::SIGCHLD {
@@ -72,8 +70,7 @@ impl Signals {
                 }
             }
             // What was read may have been the sign of another child's end and of this one's.
-            let status = waitid(Id::Pid(pid), look).call(|| format!("waitid({pid}, WNOWAIT)"))?;
-            if status != WaitStatus::StillAlive {
+            if has_ended(pid).call(|| format!("waitid({pid}, WNOWAIT)"))? {
                 self.early = Some(libc::SIGCHLD);
                 return Ok(());
             }

@@ -23,7 +23,6 @@ use crate::cgroups::{Cgroup, TasksFile};
 use crate::error::{Call, Context, Result};
 use crate::namespaces::{Kind, Target};
 use crate::rootfs;
-use crate::sys::process::Side;
 use crate::sys::procfs::Procfs;
 use crate::sys::vfork::Offspring;
 use crate::sys::{affinity, process, tty};
@@ -57,10 +56,10 @@ pub struct Newcomer<'a> {
 pub fn run(newcomer: &Newcomer<'_>, in_cgroup: bool) -> ! {
     let Err(error) = become_member(newcomer, in_cgroup)
         .and_then(|()| newcomer.offspring.make().context("make the process"))
-        .and_then(|side| match side {
-            Side::Child { .. } => join(newcomer),
+        .and_then(|is_clone| match is_clone {
+            true => join(newcomer),
             // Its word to the parent is the clone's.
-            Side::Parent { .. } => process::exit_now(0),
+            false => process::exit_now(0),
         });
     let told = newcomer.parent.send(&FromInit::Failed(error), None);
     process::exit_now(if told.is_ok() { 1 } else { 2 })
@@ -87,7 +86,8 @@ fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<()> {
     // After the move: the container's cpuset bounds it (config.md, execCPUAffinity.final).
     match &user_process.security.final_cpus {
         Some(cpus) => cpus.apply()?,
-        None if user_process.security.affinity_is_free() => take_every_cpu()?,
+        // The process comes after us, and has no other CPU to wake for it.
+        None if user_process.security.affinity_is_free() => affinity::stay(),
         None => {}
     }
     // In the container's user namespace the process would not have the rights over its own files any more.
@@ -113,15 +113,13 @@ fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<()> {
     user_process::replace_null_devices()?;
     user_process.give_up_rights(newcomer.procfs, newcomer.target.has(Kind::User), Missing::Refuse)?;
 
+    // Where fs.suid_dumpable is 1 each change of rights has taken it back.
+    process::set_undumpable()?;
     // What berth was called with beyond its stdio is nobody's business in there (CVE-2024-21626), nor is anything of
     // the host that we hold; the owners of what is closed live in frames that never return.
     let mut needed = vec![newcomer.parent.as_fd()];
     needed.extend(newcomer.agent);
     process::close_all_but(user_process.first_private_descriptor(), &needed)
-}
-
-fn take_every_cpu() -> Result<()> {
-    affinity::reset().call(|| "sched_setaffinity(every CPU)".into())
 }
 
 /// The process itself, in the container's pid namespace.
@@ -134,6 +132,9 @@ fn join(newcomer: &Newcomer<'_>) -> Result<Infallible> {
     let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
+    if user_process.security.affinity_is_free() {
+        affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
+    }
     let confined = program.confine(user_process, filter.as_ref())?;
     program.execute(confined)
 }
@@ -177,7 +178,6 @@ fn open_terminal(newcomer: &Newcomer<'_>, terminal: Terminal) -> Result<OwnedFd>
     let root = open("/", flags, Mode::empty()).call(|| "open(\"/\")".into())?;
     let (master, slave) = rootfs::open_pty(root.as_fd())?;
     terminal.prepare(slave.as_fd())?;
-    // Taken, so that the engine sees its end right after the message.
     match newcomer.console_socket {
         Some(socket) => user_process::send_master(socket, master.as_fd())?,
         None => newcomer.parent.send(&FromInit::Terminal, Some(master.as_fd()))?,

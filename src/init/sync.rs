@@ -29,6 +29,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,16 @@ impl ParentEnd {
             socket::send(self.0.as_fd(), &filter.to_bytes(), &[])?;
         }
         self.send(FromParent::Start)
+    }
+
+    /// Whether [`Self::send_start`] does not wait for a reader: net.core.wmem_default may be small.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has_room_for(&self, filter: Option<&seccomp::Program>) -> Result<bool> {
+        let room = getsockopt(&self.0, sockopt::SndBuf).call(|| "getsockopt(SO_SNDBUF)".into())?;
+        // The kernel counts what it takes for a message, which is less than twice its length and a page.
+        Ok(room > 2 * filter.map_or(0, |filter| filter.to_bytes().len()) + 4096)
     }
 
     /// Sleeps until init has executed its program or ended, whatever it says before that. It ends sooner when the kernel

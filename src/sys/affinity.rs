@@ -58,6 +58,16 @@ pub fn run_beside_us(process: Pid) -> bool {
     }
 }
 
+/// Stays on the CPU that we run on, and what we clone with us, until somebody [`reset`]s it.
+pub fn stay() {
+    let mut mask = NO_CPU;
+    if let Some((word, own)) = own_cpu(&mut mask) {
+        *word = own;
+        // About time and nothing else, as below.
+        set(&mask).unwrap_or(());
+    }
+}
+
 /// Takes back what was said to a process here. It is about time and about nothing else, so a kernel that refuses is no
 /// error.
 pub fn free(process: Pid) {

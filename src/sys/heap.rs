@@ -53,20 +53,26 @@ pub struct Heap;
 
 struct Shared(UnsafeCell<State>);
 
-// SAFETY: berth has one thread (docs/architecture.md). The processes that share its memory for a moment, those of
-// `beside` and of posix_spawn(3), allocate nothing.
+// SAFETY: berth has one thread (docs/architecture.md). Of the processes that share its memory for a moment, those of
+// `beside` and of posix_spawn(3) allocate nothing, and while one of `vfork` lives nobody else runs.
 unsafe impl Sync for Shared {}
 
 static STATE: Shared = Shared(UnsafeCell::new(State::new()));
 
 /// What is given back from now on is not used again: for a child, which lives on a copy of its parent's memory
 /// until it executes a program. To write the link of a free list into a block, or to use a block again, is to
-/// copy its page; new blocks side by side are on fewer.
+/// copy its page; new blocks side by side are on fewer. Or for who ends now.
 pub fn forget() {
     // SAFETY: one thread, and nothing that has the state is called back from here.
     let state = unsafe { &mut *STATE.0.get() };
     state.free = [null_mut(); CLASSES];
     state.forgetful = true;
+}
+
+/// Begins anew, beside what is in use: for who has lent its memory to a process that was killed, perhaps in here.
+pub fn renew() {
+    // SAFETY: as in `forget`.
+    unsafe { *STATE.0.get() = State { forgetful: true, ..State::new() } };
 }
 
 // SAFETY: a block is handed out once until it is given back: `next` only grows, and a free list holds only what

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicI32;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::wait::{Id, WaitPidFlag};
 use nix::unistd::Pid;
 
 use super::cvt;
@@ -83,13 +82,6 @@ impl Clone3 {
         Self { arguments, pidfd: -1 }
     }
 
-    /// Has the kernel write the child's pid there, before the child runs.
-    #[allow(clippy::cast_sign_loss)] // a constant
-    fn tell(&mut self, pid: &AtomicI32) {
-        self.arguments.flags |= libc::CLONE_PARENT_SETTID as u64;
-        self.arguments.parent_tid = pid.as_ptr() as u64;
-    }
-
     /// For the call, during which this value must stay where it is.
     pub fn arguments(&mut self) -> *mut Arguments {
         self.arguments.pidfd = &raw mut self.pidfd as u64;
@@ -113,24 +105,7 @@ impl Clone3 {
 /// # Errors
 /// The kernel's, with the flags decoded.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
-    fork(flags, cgroup, None)
-}
-
-/// [`clone3`] of a child of our own parent's. The kernel writes the child's pid to `told` before the child runs, but
-/// where it is clone(2).
-///
-/// # Errors
-/// As those of [`clone3`].
-#[allow(clippy::cast_sign_loss)] // a constant
-pub(super) fn clone_sibling(told: &AtomicI32) -> Result<Side> {
-    fork(libc::CLONE_PARENT as u64, None, Some(told))
-}
-
-fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>, told: Option<&AtomicI32>) -> Result<Side> {
     let mut call = Clone3::new(flags, cgroup);
-    if let Some(pid) = told {
-        call.tell(pid);
-    }
     // SAFETY: the arguments are valid for the size given and outlive the call; without CLONE_VM
     // and with a null stack the child runs on its own copy of this stack, as after fork(2).
     let ret = unsafe { libc::syscall(libc::SYS_clone3, call.arguments(), Clone3::SIZE) };
@@ -138,7 +113,7 @@ fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>, told: Option<&AtomicI32>) ->
         Ok(pid) => (pid, cgroup.is_some()),
         Err(Errno::ENOSYS) => (clone_before_5_3(flags, &mut call.pidfd)?, false),
         // Before Linux 5.7 the last member of the arguments is unknown.
-        Err(Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => return fork(flags, None, told),
+        Err(Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => return clone3(flags, None),
         Err(errno) => return Err(Error::syscall(format!("clone3({})", describe_flags(flags)), errno)),
     };
     if pid == 0 {
@@ -146,6 +121,22 @@ fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>, told: Option<&AtomicI32>) ->
         return Ok(Side::Child { in_cgroup });
     }
     Ok(Side::Parent { child: call.child(pid), in_cgroup })
+}
+
+/// clone(2) of a child of our own parent's, as fork(2). The kernel writes its pid to `told` before it runs. True in the
+/// clone.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn clone_sibling(told: &AtomicI32) -> Result<bool> {
+    let flags = libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID;
+    // SAFETY: no shared memory, no new stack; `told` outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, told.as_ptr(), 0usize, 0usize) };
+    let is_clone = cvt(ret).call(|| "clone(PARENT|PARENT_SETTID)".into())? == 0;
+    if is_clone {
+        heap::forget();
+    }
+    Ok(is_clone)
 }
 
 /// The kernel refuses an exit signal together with CLONE_PARENT: the caller's is used.
@@ -238,8 +229,7 @@ pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
 /// # Errors
 /// The kernel's; the child is ended then.
 pub fn own(pid: Pid) -> Result<Child> {
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    nix::sys::wait::waitid(Id::Pid(pid), look).call(|| format!("waitid({pid}, WNOWAIT)"))?;
+    has_ended(pid).call(|| format!("waitid({pid}, WNOWAIT)"))?;
     match pidfd_open(pid) {
         Ok(pidfd) => Ok(Child { pid, pidfd }),
         Err(errno) => {
@@ -294,6 +284,12 @@ where
 /// The kernel's.
 pub fn set_undumpable() -> Result<()> {
     nix::sys::prctl::set_dumpable(false).call(|| "prctl(PR_SET_DUMPABLE, 0)".into())
+}
+
+/// Whether others of its user may look into the process.
+pub fn is_dumpable() -> bool {
+    // SAFETY: it has no argument. 2 means that root alone may, which nobody can set.
+    (unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }) == 1
 }
 
 /// Takes [`set_undumpable`] back.
@@ -397,7 +393,32 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
         Whom::Any => (libc::P_ALL, 0),
         Whom::One(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().cast_unsigned()),
     };
-    let flags = libc::WEXITED | if block { 0 } else { libc::WNOHANG };
+    let info = waitid(kind, id, libc::WEXITED | if block { 0 } else { libc::WNOHANG })?;
+    // SAFETY: after a successful waitid these members of the union are the valid ones.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let exit = match info.si_code {
+        libc::CLD_EXITED => Exit::Code(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
+        _ => Exit::Signal(status),
+    };
+    Ok(Some((Pid::from_raw(pid), exit)))
+}
+
+/// Whether a child has ended; it is left to be reaped.
+///
+/// # Errors
+/// ECHILD when it is no child of ours.
+pub fn has_ended(pid: Pid) -> nix::Result<bool> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let info = waitid(libc::P_PID, pid.as_raw().cast_unsigned(), flags)?;
+    // SAFETY: as in `wait`.
+    Ok(unsafe { info.si_pid() } != 0)
+}
+
+/// Not nix's, for which an end by a real-time signal is an error.
+fn waitid(kind: libc::idtype_t, id: libc::id_t, flags: i32) -> nix::Result<libc::siginfo_t> {
     loop {
         // SAFETY: a siginfo_t of zeros is valid, and the kernel fills it while it is borrowed here.
         let (ret, info) = unsafe {
@@ -406,19 +427,7 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
         };
         match cvt(ret.into()) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) => {
-                // SAFETY: after a successful waitid these members of the union are the valid ones.
-                let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-                if pid == 0 {
-                    return Ok(None);
-                }
-                let exit = match info.si_code {
-                    libc::CLD_EXITED => Exit::Code(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
-                    _ => Exit::Signal(status),
-                };
-                return Ok(Some((Pid::from_raw(pid), exit)));
-            }
+            result => return result.map(|_| info),
         }
     }
 }
@@ -453,7 +462,7 @@ pub fn prepare() -> Result<()> {
 }
 
 /// Ends the process at once, without destructors or buffered output: for children, whose memory is
-/// a copy of the parent's.
+/// a copy of the parent's, or the parent's own.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit(2) touches nothing of the process.
     unsafe { libc::_exit(status) }

@@ -6,18 +6,19 @@
 //! stack, and we stand still.
 //!
 //! So it may do what a forked process may: the C library's `errno` and the heap are nobody else's meanwhile. What it
-//! opens, closes, enters and gives up is its own. If it is killed because memory has run out, so are we, whose memory
-//! it is.
+//! opens, closes, enters and gives up is its own. The kernel does not choose it when memory runs out; where it kills the
+//! whole cgroup (memory.oom.group), it kills us with it, whose memory it is.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::process::{self, Child, Side};
-use crate::error::{Call, Error, Result};
+use super::process::{self, Child, Exit, Side, Whom};
+use super::{cvt, heap};
+use crate::error::{Call, Result};
 
 /// Whose memory the process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub enum Memory {
 }
 
 /// Where a process leaves us the pid of a clone of its own, which is our child (CLONE_PARENT). The kernel writes it
-/// before the clone runs, so nobody who is killed can keep it from us.
+/// before the clone runs, so nobody who is killed can keep it from us; and the clone does not have the page, so nobody who
+/// gets hold of it can name us another.
 #[derive(Debug)]
 pub struct Offspring(NonNull<AtomicI32>);
 
@@ -44,10 +46,13 @@ impl Offspring {
         // SAFETY: a new mapping where the kernel likes, of zeros, which are a valid AtomicI32.
         let page =
             unsafe { libc::mmap(std::ptr::null_mut(), size_of::<AtomicI32>(), protection, flags, -1, 0) };
-        match NonNull::new(page.cast()).filter(|_| page != libc::MAP_FAILED) {
-            Some(pid) => Ok(Self(pid)),
-            None => Err(Errno::last()).call(|| "mmap(SHARED|ANONYMOUS)".into()),
+        if page == libc::MAP_FAILED {
+            return Err(Errno::last()).call(|| "mmap(SHARED|ANONYMOUS)".into());
         }
+        let none = Self(NonNull::new(page.cast()).ok_or(Errno::EFAULT).call(|| "mmap".into())?);
+        // The kernel says nothing when it finds no memory for the page, so it has to be there by then.
+        none.slot().store(0, Ordering::Release);
+        Ok(none)
     }
 
     /// Its pid in the pid namespace of who made it, once it is made.
@@ -58,17 +63,16 @@ impl Offspring {
         }
     }
 
-    /// Makes it: a clone of the caller, and its parent's child. Returns on both sides.
+    /// Makes it: a clone of the caller, and its parent's child. True in the clone.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn make(&self) -> Result<Side> {
-        let side = process::clone_sibling(self.slot())?;
-        // Where clone3(2) is refused the kernel has not.
-        if let Side::Parent { child, .. } = &side {
-            self.slot().store(child.pid.as_raw(), Ordering::Release);
-        }
-        Ok(side)
+    pub fn make(&self) -> Result<bool> {
+        // SAFETY: the page is ours, and is left as it is here.
+        let ret =
+            unsafe { libc::madvise(self.0.as_ptr().cast(), size_of::<AtomicI32>(), libc::MADV_DONTFORK) };
+        cvt(ret.into()).call(|| "madvise(DONTFORK)".into())?;
+        process::clone_sibling(self.slot())
     }
 
     fn slot(&self) -> &AtomicI32 {
@@ -85,7 +89,7 @@ impl Drop for Offspring {
 }
 
 /// Clones a process that does `life` with `what`, born in `cgroup` if that is possible (`life` is told whether it was), and
-/// waits until it has ended or executes another program. It is left to be reaped.
+/// waits for its end; how it ended.
 ///
 /// # Errors
 /// The kernel's, with the flags decoded.
@@ -94,18 +98,34 @@ pub fn clone3_and_wait<T>(
     cgroup: Option<BorrowedFd<'_>>,
     life: fn(&T, bool) -> !,
     what: &T,
-) -> Result<Child> {
-    if memory == Memory::Ours
-        && let Some(result) = imp::clone3_on_our_memory(cgroup, &Life { life, what })
-    {
-        return result;
-    }
+) -> Result<Exit> {
+    let dumpable = process::is_dumpable();
+    let on_ours = match memory {
+        Memory::Ours => imp::clone3_on_our_memory(cgroup, &Life { life, what }).transpose()?,
+        Memory::Copy => None,
+    };
     #[allow(clippy::cast_sign_loss)] // a constant
     let vfork = libc::CLONE_VFORK as u64;
-    match process::clone3(vfork, cgroup)? {
-        Side::Parent { child, .. } => Ok(child),
-        Side::Child { in_cgroup } => life(what, in_cgroup),
+    let child = match on_ours {
+        Some(child) => child,
+        None => match process::clone3(vfork, cgroup)? {
+            Side::Parent { child, .. } => child,
+            Side::Child { in_cgroup } => life(what, in_cgroup),
+        },
+    };
+    let ended = process::wait(Whom::One(child.pidfd.as_fd()), true);
+    let (_, how) =
+        ended.and_then(|end| end.ok_or(Errno::ECHILD)).call(|| format!("waitid({})", child.pid))?;
+    if matches!(how, Exit::Signal(_)) {
+        // In the middle of anything.
+        heap::renew();
     }
+    // It may have made the memory undumpable, which is ours. Not before its end: until then the memory is that of a
+    // process with the container's rights, which somebody there may be allowed to trace.
+    if dumpable {
+        process::set_dumpable()?;
+    }
+    Ok(how)
 }
 
 /// What a process is made for.
@@ -128,6 +148,7 @@ mod imp {
     use core::arch::asm;
 
     use super::*;
+    use crate::error::Error;
     use crate::sys::process::Clone3;
 
     /// None where the kernel or a seccomp filter does not have the call, or not with a cgroup.
@@ -137,7 +158,6 @@ mod imp {
     ) -> Option<Result<Child>> {
         #[allow(clippy::cast_sign_loss)] // constants
         let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
-        let dumpable = nix::sys::prctl::get_dumpable();
         let mut call = Clone3::new(flags, cgroup);
         let result: i64;
         // SAFETY: the new process begins behind the system call, with our registers and our stack pointer. It only grows
@@ -165,12 +185,6 @@ mod imp {
                 out("r11") _,
             );
         }
-        // It may have made the memory undumpable, which is ours.
-        if dumpable == Ok(true)
-            && let Err(error) = process::set_dumpable()
-        {
-            return Some(Err(error));
-        }
         if result > 0 {
             return Some(Ok(call.child(result)));
         }
@@ -188,10 +202,8 @@ mod imp {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
     use super::*;
-    use crate::sys::process::{Exit, Whom, exit_now, wait};
+    use crate::sys::process::exit_now;
 
     struct Errand {
         offspring: Offspring,
@@ -204,34 +216,40 @@ mod tests {
         let page = std::hint::black_box([1_u8; 4096]);
         process::set_undumpable().unwrap();
         match errand.offspring.make() {
-            Ok(Side::Child { .. }) => {
+            Ok(true) => {
                 // Nobody else's: the process that was asked for is a copy.
                 errand.word.store(9, Ordering::Relaxed);
                 exit_now(i32::from(page[4095]) + 1)
             }
-            made => exit_now(i32::from(made.is_err())),
+            made => exit_now(if made.is_ok() { 3 } else { 4 }),
         }
-    }
-
-    fn send_on(memory: Memory) -> (Errand, Exit) {
-        let errand = Errand { offspring: Offspring::none().unwrap(), word: AtomicI32::new(0) };
-        let usher = clone3_and_wait(memory, None, run, &errand).unwrap();
-        let ended = |child: &Child| wait(Whom::One(child.pidfd.as_fd()), true).unwrap().unwrap().1;
-        assert_eq!(ended(&usher), Exit::Code(0));
-        let made = process::own(errand.offspring.pid().unwrap()).unwrap();
-        assert_ne!(made.pid, usher.pid);
-        let how = ended(&made);
-        (errand, how)
     }
 
     #[test]
     fn what_it_makes_is_our_child_and_a_copy() {
         for (memory, word) in [(Memory::Ours, 7), (Memory::Copy, 0)] {
-            let (errand, how) = send_on(memory);
-            assert_eq!(how, Exit::Code(2), "{memory:?}");
+            let errand = Errand { offspring: Offspring::none().unwrap(), word: AtomicI32::new(0) };
+            assert_eq!(clone3_and_wait(memory, None, run, &errand).unwrap(), Exit::Code(3), "{memory:?}");
+            let made = process::own(errand.offspring.pid().unwrap()).unwrap();
+            let ended = process::wait(Whom::One(made.pidfd.as_fd()), true).unwrap().unwrap();
+            assert_eq!(ended, (made.pid, Exit::Code(2)), "{memory:?}");
             let expected = if cfg!(target_arch = "x86_64") { word } else { 0 };
             assert_eq!(errand.word.load(Ordering::Relaxed), expected, "{memory:?}");
-            assert_eq!(nix::sys::prctl::get_dumpable(), Ok(true), "{memory:?}");
+            assert!(process::is_dumpable(), "{memory:?}");
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_it_alone() {
+        fn die(signal: &i32, _: bool) -> ! {
+            // SAFETY: it ends this process.
+            unsafe { libc::kill(libc::getpid(), *signal) };
+            exit_now(0)
+        }
+        for memory in [Memory::Ours, Memory::Copy] {
+            for signal in [libc::SIGKILL, libc::SIGRTMIN() + 1] {
+                assert_eq!(clone3_and_wait(memory, None, die, &signal).unwrap(), Exit::Signal(signal));
+            }
         }
     }
 }

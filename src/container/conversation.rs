@@ -7,8 +7,8 @@ use nix::unistd::Pid;
 
 use crate::error::{Call, Code, Error, Result};
 use crate::init::sync::{FromInit, ParentEnd};
+use crate::seccomp;
 use crate::sys::process::{Child, Exit, Whom, pidfd_send_signal, wait};
-use crate::{log, seccomp};
 
 /// What the child says before it is ready, as far as the parent has to do something.
 #[derive(Debug)]
@@ -35,24 +35,21 @@ pub struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// The next thing to do. Warnings go to the log.
+    /// The next thing to do.
     ///
     /// # Errors
     /// The child's own, or how it ended.
     pub fn hear(&self) -> Result<Heard> {
-        loop {
-            match self.channel.receive()? {
-                Some((FromInit::Joined, _)) => return Ok(Heard::Joined),
-                Some((FromInit::Mounted, _)) => return Ok(Heard::Mounted),
-                Some((FromInit::Terminal, Some(master))) => return Ok(Heard::Terminal(master)),
-                Some((FromInit::Ready, _)) => return Ok(Heard::Ready),
-                Some((FromInit::Warning(text), _)) => log::warning(&text),
-                Some((FromInit::Failed(error), _)) => return Err(error),
-                Some((FromInit::Terminal, None)) => {
-                    return Err(Error::new(Code::Kernel, "no descriptor came with the terminal"));
-                }
-                None => return Err(self.untimely_end()),
+        match self.channel.receive()? {
+            Some((FromInit::Joined, _)) => Ok(Heard::Joined),
+            Some((FromInit::Mounted, _)) => Ok(Heard::Mounted),
+            Some((FromInit::Terminal, Some(master))) => Ok(Heard::Terminal(master)),
+            Some((FromInit::Ready, _)) => Ok(Heard::Ready),
+            Some((FromInit::Failed(error), _)) => Err(error),
+            Some((FromInit::Terminal, None)) => {
+                Err(Error::new(Code::Kernel, "no descriptor came with the terminal"))
             }
+            None => Err(self.untimely_end()),
         }
     }
 
@@ -72,15 +69,10 @@ impl Conversation<'_> {
     /// # Errors
     /// The child's own.
     pub fn hear_until_end(&self) -> Result<()> {
-        loop {
-            match self.channel.receive()? {
-                None => return Ok(()),
-                Some((FromInit::Failed(error), _)) => return Err(error),
-                Some((FromInit::Warning(text), _)) => log::warning(&text),
-                Some((other, _)) => {
-                    return Err(Error::new(Code::State, format!("{other:?} came after the start")));
-                }
-            }
+        match self.channel.receive()? {
+            None => Ok(()),
+            Some((FromInit::Failed(error), _)) => Err(error),
+            Some((other, _)) => Err(Error::new(Code::State, format!("{other:?} came after the start"))),
         }
     }
 

@@ -140,7 +140,7 @@ fn find(host: &Host, id: &str, ignore_paused: bool) -> Result<(StateDir, Record,
     let record = status::record(&dir)?;
     let refuse = |why: &str| Err(Error::new(Code::State, format!("cannot exec in a {why}")));
     let pidfd = record.init.map_or(Ok(None), |init| init.open())?;
-    let status = status::with_init(&dir, &record, pidfd.is_some())?;
+    let status = status::if_init_is(pidfd.is_some(), &dir, &record)?;
     match status {
         Status::Created | Status::Running => {}
         Status::Paused if ignore_paused => {}
@@ -417,8 +417,8 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
         parent.send_start(None, filter.as_ref())?;
     }
     let offspring = Offspring::none()?;
-    // Who shares its memory cannot change its time namespace.
-    let memory = if target.has(Kind::Time) { Memory::Copy } else { Memory::Ours };
+    // Who shares its memory cannot change its time namespace. And ours is not for a process that the container sees.
+    let memory = if target.has(Kind::Pid) && !target.has(Kind::Time) { Memory::Ours } else { Memory::Copy };
     let clone = |cgroup: &Cgroup| {
         let newcomer = Newcomer {
             process: &planned.process,
@@ -430,6 +430,7 @@ fn make(planned: &Planned, record: &Record, init: Init, options: &ExecOptions) -
             state: &state,
             console_socket: console_socket.as_ref().map(AsFd::as_fd),
             parent: &to_parent,
+            waits_for_nobody: said,
             offspring: &offspring,
         };
         vfork::clone3_and_wait(memory, cgroup.clone_into(), join::run, &newcomer)

@@ -6,6 +6,7 @@ use super::foreground::Signals;
 use super::relay::Relay;
 use super::{Host, delete, start};
 use crate::error::{Call, Error, Result};
+use crate::sys::heap;
 
 /// The flags of `run`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub fn run(host: &Host, id: &str, options: &RunOptions) -> Result<u8> {
     let Born { dir, lock, record, init, .. } = born;
     lock.release();
     let status = signals.forward_until_exit(&init, terminal)?;
+    // We end.
+    heap::forget();
     if !options.keep {
         let lock = dir.lock(std::time::Duration::from_secs(10));
         match lock {

@@ -83,14 +83,14 @@ pub fn of(dir: &StateDir, record: &Record) -> Result<Status> {
         Some(init) => init.is_alive()?,
         None => false,
     };
-    with_init(dir, record, alive)
+    if_init_is(alive, dir, record)
 }
 
 /// The same for who knows already whether its first process is `alive`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn with_init(dir: &StateDir, record: &Record, alive: bool) -> Result<Status> {
+pub fn if_init_is(alive: bool, dir: &StateDir, record: &Record) -> Result<Status> {
     if !record.complete {
         // A create that died takes init with it, so an unlocked, incomplete container is a dead one.
         return Ok(if alive || dir.is_locked()? { Status::Creating } else { Status::Stopped });

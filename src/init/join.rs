@@ -47,6 +47,8 @@ pub struct Newcomer<'a> {
     pub console_socket: Option<BorrowedFd<'a>>,
     /// The parent.
     pub parent: &'a InitEnd,
+    /// Whether the word to start is there already.
+    pub waits_for_nobody: bool,
     /// Where the parent learns who the usher's clone is.
     pub offspring: &'a Offspring,
 }
@@ -54,26 +56,26 @@ pub struct Newcomer<'a> {
 /// Becomes the usher, whose clone is the process; either tells the parent why not. `in_cgroup`: the usher was born in
 /// its cgroup of the unified hierarchy, if it is to be in one. Never returns.
 pub fn run(newcomer: &Newcomer<'_>, in_cgroup: bool) -> ! {
-    let Err(error) = become_member(newcomer, in_cgroup)
-        .and_then(|()| newcomer.offspring.make().context("make the process"))
-        .and_then(|is_clone| match is_clone {
-            true => join(newcomer),
+    let Err(error) = become_member(newcomer, in_cgroup).and_then(|stays| {
+        match newcomer.offspring.make().context("make the process")? {
+            true => join(newcomer, stays),
             // Its word to the parent is the clone's.
             false => process::exit_now(0),
-        });
+        }
+    });
     let told = newcomer.parent.send(&FromInit::Failed(error), None);
     process::exit_now(if told.is_ok() { 1 } else { 2 })
 }
 
-/// The usher: everything that the clone inherits.
-fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<()> {
+/// The usher: everything that the clone inherits. Whether that is one CPU only.
+fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<bool> {
     let user_process = newcomer.process;
 
     // First of all: an exec that is killed leaves no half-made process.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
-    process::reset_signals()?;
     // Not in the caller's session: who types Ctrl-C means the program, and opens no terminal for us.
     nix::unistd::setsid().call(|| "setsid".into())?;
+    process::reset_signals()?;
 
     // While the cgroup namespace is still the host's and the rights over both are there.
     newcomer.cgroup.tasks().iter().try_for_each(TasksFile::join)?;
@@ -84,11 +86,14 @@ fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<()> {
             .context("move the process into the container's cgroup")?;
     }
     // After the move: the container's cpuset bounds it (config.md, execCPUAffinity.final).
-    match &user_process.security.final_cpus {
-        Some(cpus) => cpus.apply()?,
-        // The process comes after us, and has no other CPU to wake for it.
-        None if user_process.security.affinity_is_free() => affinity::stay(),
-        None => {}
+    let security = &user_process.security;
+    if let Some(cpus) = &security.final_cpus {
+        cpus.apply()?;
+    }
+    // A process that waits for nobody comes right after us, and has no other CPU to wake for it.
+    let stays = security.affinity_is_free() && newcomer.waits_for_nobody && affinity::stay();
+    if security.affinity_is_free() && !stays {
+        affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
     }
     // In the container's user namespace the process would not have the rights over its own files any more.
     user_process.write_own_files(newcomer.procfs)?;
@@ -119,11 +124,12 @@ fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<()> {
     // the host that we hold; the owners of what is closed live in frames that never return.
     let mut needed = vec![newcomer.parent.as_fd()];
     needed.extend(newcomer.agent);
-    process::close_all_but(user_process.first_private_descriptor(), &needed)
+    process::close_all_but(user_process.first_private_descriptor(), &needed)?;
+    Ok(stays)
 }
 
-/// The process itself, in the container's pid namespace.
-fn join(newcomer: &Newcomer<'_>) -> Result<Infallible> {
+/// The process itself, in the container's pid namespace; still where the usher was if it `stays`.
+fn join(newcomer: &Newcomer<'_>, stays: bool) -> Result<Infallible> {
     let user_process = newcomer.process;
     become_leader(newcomer.parent, user_process.terminal.is_some())?;
     let mut program = Program::find(user_process)?;
@@ -132,8 +138,8 @@ fn join(newcomer: &Newcomer<'_>) -> Result<Infallible> {
     let filter = newcomer.parent.expect_start(user_process.seccomp.is_some())?;
     // From now on it is the container's: it may outlive berth.
     process::set_parent_death_signal(None)?;
-    if user_process.security.affinity_is_free() {
-        affinity::reset().call(|| "sched_setaffinity(every CPU)".into())?;
+    if stays {
+        affinity::take_every().call(|| "sched_setaffinity(every CPU)".into())?;
     }
     let confined = program.confine(user_process, filter.as_ref())?;
     program.execute(confined)

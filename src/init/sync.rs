@@ -10,7 +10,6 @@
 //!    │ ◄─────── Mounted ────────────────────── │   only with prestart or createRuntime hooks
 //!    │ ──────── HooksDone ───────────────────► │
 //!    │ ◄─────── Terminal + master ──────────── │   only when the parent relays a terminal
-//!    │ ◄─────── Warning ────────────────────── │   any number, at any time
 //!    │ ◄─────── Ready ──────────────────────── │   everything that can fail has been done
 //!    │ ──────── Name ────────────────────────► │   only with a seccomp agent
 //!    │ ──────── (seccomp filter) ────────────► │   only with a profile: it was compiled meanwhile
@@ -50,8 +49,6 @@ pub enum FromInit {
     Mounted,
     /// The master side of the container's terminal travels with this message.
     Terminal,
-    /// Something the user should know of that is no failure.
-    Warning(String),
     /// Only the start is missing.
     Ready,
     /// The birth ends here.
@@ -123,7 +120,7 @@ impl ParentEnd {
     pub fn has_room_for(&self, filter: Option<&seccomp::Program>) -> Result<bool> {
         let room = getsockopt(&self.0, sockopt::SndBuf).call(|| "getsockopt(SO_SNDBUF)".into())?;
         // The kernel counts what it takes for a message, which is less than twice its length and a page.
-        Ok(room > 2 * filter.map_or(0, |filter| filter.to_bytes().len()) + 4096)
+        Ok(room > 2 * filter.map_or(0, seccomp::Program::size) + 4096)
     }
 
     /// Sleeps until init has executed its program or ended, whatever it says before that. It ends sooner when the kernel

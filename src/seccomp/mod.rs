@@ -136,10 +136,15 @@ impl Program {
         &self.instructions
     }
 
+    /// Of [`Self::to_bytes`].
+    pub fn size(&self) -> usize {
+        size_of::<u64>() + size_of_val(self.instructions.as_slice())
+    }
+
     /// For the way from the parent to the child, and for a file of this machine: the flags, then the
     /// instructions, all in this machine's order.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(size_of::<u64>() + size_of_val(self.instructions.as_slice()));
+        let mut bytes = Vec::with_capacity(self.size());
         bytes.extend(self.flags.to_ne_bytes());
         for instruction in &self.instructions {
             bytes.extend(instruction.code.to_ne_bytes());

@@ -30,10 +30,18 @@ pub fn set(mask: &[c_ulong]) -> nix::Result<()> {
 /// # Errors
 /// None is known.
 pub fn reset() -> nix::Result<()> {
-    match set(&EVERY_CPU) {
+    match take_every() {
         Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS) => Ok(()),
         result => result,
     }
+}
+
+/// As [`reset`], for who had more CPUs before.
+///
+/// # Errors
+/// The kernel's.
+pub fn take_every() -> nix::Result<()> {
+    set(&EVERY_CPU)
 }
 
 /// Takes the CPU that we run on from a process that was cloned just now; false if there is no other.
@@ -42,8 +50,7 @@ pub fn reset() -> nix::Result<()> {
 /// waits (seen on a virtual machine, whose idle CPUs may count as taken away by the host, `vcpu_is_preempted`):
 /// what was cloned so that it works beside us would then begin when we have nothing to do any more.
 ///
-/// The mask is inherited: whoever becomes a container's process [`reset`]s it. And it is in the way as soon as we
-/// wait, or the other CPUs are busy: the process resets it when it runs, or we [`free`] it before we wait.
+/// The mask is in the way as soon as we wait, or the other CPUs are busy: we [`free`] the process before we wait.
 pub fn run_beside_us(process: Pid) -> bool {
     let mut mask = NO_CPU;
     // SAFETY: the kernel writes at most the number of bytes given, and any bits are numbers.
@@ -58,13 +65,15 @@ pub fn run_beside_us(process: Pid) -> bool {
     }
 }
 
-/// Stays on the CPU that we run on, and what we clone with us, until somebody [`reset`]s it.
-pub fn stay() {
+/// Stays on the CPU that we run on, as what we clone does, until it [`take_every`]s. False where that is refused.
+pub fn stay() -> bool {
     let mut mask = NO_CPU;
-    if let Some((word, own)) = own_cpu(&mut mask) {
-        *word = own;
-        // About time and nothing else, as below.
-        set(&mask).unwrap_or(());
+    match own_cpu(&mut mask) {
+        Some((word, own)) => {
+            *word = own;
+            set(&mask).is_ok()
+        }
+        None => false,
     }
 }
 
@@ -74,11 +83,14 @@ pub fn free(process: Pid) {
     set_of(process.as_raw(), &EVERY_CPU).unwrap_or(());
 }
 
-/// The word of `mask` that has the CPU that we run on, and its bit there.
+/// The word of `mask` that has the CPU that we run on, and its bit there. sched_getcpu(3) would not do: it reads what the
+/// kernel writes into the memory of a thread, which a process that shares it (`vfork`) finds as its parent left it.
 fn own_cpu(mask: &mut [c_ulong]) -> Option<(&mut c_ulong, c_ulong)> {
     const WORD: usize = c_ulong::BITS as usize;
-    // SAFETY: it has no argument.
-    let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
+    let (mut cpu, none) = (0_u32, 0_usize);
+    // SAFETY: the kernel writes the one number that it gets an address for.
+    cvt(unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, none, none) }).ok()?;
+    let cpu = usize::try_from(cpu).ok()?;
     Some((mask.get_mut(cpu / WORD)?, 1 << (cpu % WORD)))
 }
 

@@ -229,12 +229,14 @@ pub fn adopt(birth: &OwnedFd) -> Result<Option<Child>> {
 /// # Errors
 /// The kernel's; the child is ended then.
 pub fn own(pid: Pid) -> Result<Child> {
+    // ECHILD: no child of ours.
     has_ended(pid).call(|| format!("waitid({pid}, WNOWAIT)"))?;
     match pidfd_open(pid) {
         Ok(pidfd) => Ok(Child { pid, pidfd }),
         Err(errno) => {
             nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).call(|| format!("kill({pid})"))?;
-            nix::sys::wait::waitpid(pid, None).call(|| format!("waitpid({pid})"))?;
+            waitid(libc::P_PID, pid.as_raw().cast_unsigned(), libc::WEXITED)
+                .call(|| format!("waitid({pid})"))?;
             Err(errno).call(|| format!("pidfd_open({pid})"))
         }
     }
@@ -340,8 +342,9 @@ pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
         #[allow(clippy::cast_possible_truncation)] // a descriptor fits an int
         // SAFETY: the kernel has just made this descriptor for us.
         Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
-        // Before Linux 6.13 the answer for a number that is only still the id of a session or a process
-        // group: the process itself is gone.
+        // The answers for a number that is by now a thread's, and before Linux 6.13 for one that is only still the id of a
+        // session or a process group: the process itself is gone.
+        Err(Errno::ENOENT) => Err(Errno::ESRCH),
         Err(Errno::EINVAL) if pid.as_raw() > 0 => Err(Errno::ESRCH),
         Err(errno) => Err(errno),
     }

@@ -23,7 +23,8 @@ use crate::error::{Call, Result};
 /// Whose memory the process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Ours, where that can be; the time namespace cannot be changed by a process that shares its memory.
+    /// Ours, where that can be. Not for a process that is to change its time namespace, which the kernel refuses to who
+    /// shares its memory; nor for one that others may come to see as their equal.
     Ours,
     /// A copy.
     Copy,
@@ -49,10 +50,7 @@ impl Offspring {
         if page == libc::MAP_FAILED {
             return Err(Errno::last()).call(|| "mmap(SHARED|ANONYMOUS)".into());
         }
-        let none = Self(NonNull::new(page.cast()).ok_or(Errno::EFAULT).call(|| "mmap".into())?);
-        // The kernel says nothing when it finds no memory for the page, so it has to be there by then.
-        none.slot().store(0, Ordering::Release);
-        Ok(none)
+        NonNull::new(page.cast()).map(Self).ok_or(Errno::EFAULT).call(|| "mmap(SHARED|ANONYMOUS)".into())
     }
 
     /// Its pid in the pid namespace of who made it, once it is made.
@@ -72,6 +70,8 @@ impl Offspring {
         let ret =
             unsafe { libc::madvise(self.0.as_ptr().cast(), size_of::<AtomicI32>(), libc::MADV_DONTFORK) };
         cvt(ret.into()).call(|| "madvise(DONTFORK)".into())?;
+        // The kernel says nothing when it finds no memory for the page, so it has to be there.
+        self.slot().store(0, Ordering::Release);
         process::clone_sibling(self.slot())
     }
 
@@ -117,7 +117,7 @@ pub fn clone3_and_wait<T>(
     let (_, how) =
         ended.and_then(|end| end.ok_or(Errno::ECHILD)).call(|| format!("waitid({})", child.pid))?;
     if matches!(how, Exit::Signal(_)) {
-        // In the middle of anything.
+        // In the middle of anything. The C library's heap has the blocks above 32 KiB alone.
         heap::renew();
     }
     // It may have made the memory undumpable, which is ours. Not before its end: until then the memory is that of a

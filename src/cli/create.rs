@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::direct::{Direct, Flag, Flags};
 use super::{Status, global::absolute};
 use crate::container::{self, Host, create::CreateOptions};
 use crate::error::Result;
@@ -37,6 +38,38 @@ pub struct CreateFlags {
     pub preserve_fds: u32,
 }
 
+impl Default for CreateFlags {
+    fn default() -> Self {
+        Self {
+            bundle: ".".into(),
+            config: None,
+            console_socket: None,
+            pidfd_socket: None,
+            pid_file: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+        }
+    }
+}
+
+impl Flags for CreateFlags {
+    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()> {
+        match flag.name {
+            "-b" | "--bundle" => self.bundle = flag.path()?,
+            "-f" | "--config" => self.config = Some(flag.path()?),
+            "--console-socket" => self.console_socket = Some(flag.path()?),
+            "--pidfd-socket" => self.pidfd_socket = Some(flag.path()?),
+            "--pid-file" => self.pid_file = Some(flag.path()?),
+            "--no-pivot" => self.no_pivot = flag.on()?,
+            "--no-new-keyring" => self.no_new_keyring = flag.on()?,
+            "--preserve-fds" => self.preserve_fds = flag.parsed()?,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
 impl CreateFlags {
     /// What the flags mean.
     pub fn options(&self) -> Result<CreateOptions> {
@@ -54,7 +87,7 @@ impl CreateFlags {
 }
 
 /// Create a container from a bundle; its process waits for start
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Create {
     /// What is to be made.
     #[command(flatten)]
@@ -62,6 +95,18 @@ pub struct Create {
     /// Name of the new container, unique on this root
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Flags for Create {
+    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()> {
+        self.flags.take(flag)
+    }
+}
+
+impl Direct for Create {
+    fn id(&mut self) -> &mut String {
+        &mut self.id
+    }
 }
 
 impl Create {

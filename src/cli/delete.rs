@@ -2,12 +2,13 @@
 
 use clap::Args;
 
+use super::direct::{Direct, Flag, Flags};
 use super::{Status, list::ids_matching};
 use crate::container::{self, Host};
 use crate::error::{Code, Result};
 
 /// Delete a container and all that was made for it
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Delete {
     /// Kill a container that still runs; succeed if there is none
     #[arg(short, long)]
@@ -18,6 +19,23 @@ pub struct Delete {
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Flags for Delete {
+    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()> {
+        match flag.name {
+            "-f" | "--force" => self.force = flag.on()?,
+            "-r" | "--regex" => self.regex = flag.on()?,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+impl Direct for Delete {
+    fn id(&mut self) -> &mut String {
+        &mut self.id
+    }
 }
 
 impl Delete {

@@ -1,16 +1,18 @@
 //! `berth exec`
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::Status;
+use super::direct::{Direct, Flag, Flags, operand, text};
 use crate::container::exec::{Changes, ExecOptions, ProcessSource};
 use crate::container::{self, Host};
 use crate::error::{Context, Error, Result};
 
 /// Run one more process in a container
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Exec {
     /// Unix socket that receives the descriptor of the terminal's master
     #[arg(long, value_name = "SOCKET")]
@@ -69,6 +71,50 @@ pub struct Exec {
     /// The command; all that follows the id is its own
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+impl Flags for Exec {
+    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()> {
+        match flag.name {
+            "--console-socket" => self.console_socket = Some(flag.path()?),
+            "--pidfd-socket" => self.pidfd_socket = Some(flag.path()?),
+            "--cwd" => self.cwd = Some(flag.path()?),
+            "-e" | "--env" => self.env.push(flag.text()?),
+            "-t" | "--tty" => self.tty = flag.on()?,
+            "-u" | "--user" => self.user = Some(flag.text()?),
+            "-g" | "--additional-gids" => self.additional_gids.push(flag.parsed()?),
+            "-p" | "--process" => self.process = Some(flag.path()?),
+            "-d" | "--detach" => self.detach = flag.on()?,
+            "--pid-file" => self.pid_file = Some(flag.path()?),
+            "--process-label" => self.process_label = Some(flag.text()?),
+            "--apparmor" => self.apparmor = Some(flag.text()?),
+            "--no-new-privs" => self.no_new_privs = flag.on()?,
+            "-c" | "--cap" => self.cap.push(flag.text()?),
+            "--preserve-fds" => self.preserve_fds = flag.parsed()?,
+            "--cgroup" => self.cgroup.push(flag.text()?),
+            "--ignore-paused" => self.ignore_paused = flag.on()?,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+impl Direct for Exec {
+    fn id(&mut self) -> &mut String {
+        &mut self.id
+    }
+
+    fn operands(&mut self, words: &[OsString]) -> Option<()> {
+        let (id, command) = words.split_first()?;
+        self.id = operand(id)?;
+        if let Some((program, arguments)) = command.split_first() {
+            self.command.push(operand(program)?);
+            for argument in arguments {
+                self.command.push(text(argument)?);
+            }
+        }
+        Some(())
+    }
 }
 
 impl Exec {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::argv::parse_bool;
+use super::direct::{Flag, Flags};
 use crate::cgroups::Driver;
 use crate::container::{Host, StateRoot};
 use crate::error::{Call, Error, Result};
@@ -74,6 +75,25 @@ fn parse_rootless(text: &str) -> Result<Rootless, String> {
         ("auto", _) => Ok(Rootless(None)),
         (_, Some(rootless)) => Ok(Rootless(Some(rootless))),
         (_, None) => Err("expected auto, true or false".into()),
+    }
+}
+
+impl Flags for Global {
+    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()> {
+        match flag.name {
+            "--root" => self.root = Some(flag.path()?),
+            "--log" => self.log = Some(flag.path()?),
+            "--log-format" => self.log_format = flag.one_of()?,
+            "--log-level" => self.log_level = Some(flag.one_of()?),
+            "--debug" => self.debug = flag.on()?,
+            // Not both.
+            "--systemd-cgroup" if self.cgroup_manager.is_none() => self.systemd_cgroup = flag.on()?,
+            "--cgroup-manager" if !self.systemd_cgroup => self.cgroup_manager = Some(flag.one_of()?),
+            "--rootless" => self.rootless = parse_rootless(&flag.text()?).ok()?,
+            "--criu" => self.criu = Some(flag.path()?),
+            _ => return None,
+        }
+        Some(())
     }
 }
 

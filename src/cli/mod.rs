@@ -9,6 +9,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod create;
 pub mod delete;
+pub mod direct;
 pub mod events;
 pub mod exec;
 pub mod features;
@@ -35,7 +36,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::sync::LazyLock;
 
-use clap::{Args as _, Command, FromArgMatches as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::container::Host;
 use crate::error::{Call, Result};
@@ -147,22 +148,6 @@ impl Verb {
         .map(Status::into_inner)
     }
 
-    /// The verb of this name with its flags, if it is one of those that engines wait for.
-    fn alone(name: &str) -> Option<Command> {
-        type LayOut = fn(Command) -> Command;
-        let verbs: [(&str, LayOut); 7] = [
-            ("create", create::Create::augment_args),
-            ("start", start::Start::augment_args),
-            ("state", state::State::augment_args),
-            ("kill", kill::Kill::augment_args),
-            ("delete", delete::Delete::augment_args),
-            ("run", run::Run::augment_args),
-            ("exec", exec::Exec::augment_args),
-        ];
-        let (name, lay_out) = verbs.into_iter().find(|(verb, _)| *verb == name)?;
-        Some(lay_out(Command::new(name)))
-    }
-
     /// What berth exits with when it fails itself: exec's status is the process's, so its own failure
     /// is a status that programs seldom use (runc exec).
     fn failure(&self) -> u8 {
@@ -202,10 +187,15 @@ pub fn main() -> u8 {
 fn run(argv: Vec<OsString>) -> u8 {
     // Before anything else, or it would be done twice. A failure is told once the log is open.
     let sealed = if argv::enters_a_container(&argv) { self_exe::ensure_unwritable() } else { Ok(()) };
-    let argv = argv::normalize(argv);
-    let cli = match parse(&argv) {
-        Ok(cli) => cli,
-        Err(error) => return usage::answer(&error, &argv),
+    let cli = match direct::read(&argv) {
+        Some(cli) => cli,
+        None => {
+            let argv = argv::normalize(argv);
+            match Cli::try_parse_from(&argv) {
+                Ok(cli) => cli,
+                Err(error) => return usage::answer(&error, &argv),
+            }
+        }
     };
     if let Err(error) = log::open(&cli.global.log()) {
         log::error(&error);
@@ -217,21 +207,6 @@ fn run(argv: Vec<OsString>) -> u8 {
             log::error(&error);
             cli.verb.failure()
         }
-    }
-}
-
-/// With the one verb that was typed laid out, which takes a third of the time of all. A line that does not parse so
-/// is parsed as a whole, which knows what else could have been meant.
-fn parse(argv: &[OsString]) -> std::result::Result<Cli, clap::Error> {
-    let typed = argv.iter().skip(1).find_map(|word| Verb::alone(word.to_str()?));
-    let matches = typed.and_then(|verb| {
-        let root =
-            Global::augment_args(Command::new("berth")).args_override_self(true).disable_version_flag(true);
-        root.version("").subcommand_required(true).subcommand(verb).try_get_matches_from(argv).ok()
-    });
-    match matches {
-        Some(matches) => Cli::from_arg_matches(&matches),
-        None => Cli::try_parse_from(argv),
     }
 }
 
@@ -291,28 +266,6 @@ mod tests {
         for verb in listed.get_subcommands() {
             let full = built.find_subcommand(verb.get_name()).unwrap();
             assert_eq!(verb.get_about().unwrap().to_string(), full.get_about().unwrap().to_string());
-        }
-    }
-
-    /// However it is parsed, a line means the same.
-    #[test]
-    fn a_verb_alone_has_all_its_flags() {
-        use clap::CommandFactory as _;
-        let mut whole = Cli::command();
-        whole.build();
-        for name in ["create", "start", "state", "kill", "delete", "run", "exec"] {
-            let flags = |verb: &Command| -> Vec<String> {
-                verb.get_arguments().map(|flag| flag.get_id().to_string()).filter(|id| id != "help").collect()
-            };
-            let alone = Verb::alone(name).unwrap_or_else(|| panic!("{name}"));
-            assert_eq!(flags(&alone), flags(whole.find_subcommand(name).unwrap()), "{name}");
-        }
-        // The word of another verb as a value, or as the container's.
-        for line in ["--root run state x", "--log exec delete --force x", "exec x run -d", "kill run 9"] {
-            let words: Vec<OsString> =
-                std::iter::once("berth").chain(line.split(' ')).map(Into::into).collect();
-            let (alone, whole) = (super::parse(&words).unwrap(), Cli::try_parse_from(&words).unwrap());
-            assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
         }
     }
 

@@ -2,12 +2,13 @@
 
 use clap::Args;
 
+use super::direct::{Direct, Flag, Flags};
 use super::{Status, create::CreateFlags};
 use crate::container::{self, Host, run::RunOptions};
 use crate::error::Result;
 
 /// Create a container, start it and wait for it
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Run {
     /// What is to be made.
     #[command(flatten)]
@@ -24,6 +25,24 @@ pub struct Run {
     /// Name of the new container, unique on this root
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Flags for Run {
+    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()> {
+        match flag.name {
+            "-d" | "--detach" => self.detach = flag.on()?,
+            "--keep" => self.keep = flag.on()?,
+            "--no-subreaper" => self.no_subreaper = flag.on()?,
+            _ => return self.flags.take(flag),
+        }
+        Some(())
+    }
+}
+
+impl Direct for Run {
+    fn id(&mut self) -> &mut String {
+        &mut self.id
+    }
 }
 
 impl Run {

@@ -3,15 +3,28 @@
 use clap::Args;
 
 use super::Status;
+use super::direct::{Direct, Flag, Flags};
 use crate::container::{self, Host};
 use crate::error::Result;
 
 /// Start the process of a created container
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Start {
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Flags for Start {
+    fn take(&mut self, _: &mut Flag<'_, '_>) -> Option<()> {
+        None
+    }
+}
+
+impl Direct for Start {
+    fn id(&mut self) -> &mut String {
+        &mut self.id
+    }
 }
 
 impl Start {

@@ -2,16 +2,29 @@
 
 use clap::Args;
 
+use super::direct::{Direct, Flag, Flags};
 use super::{Status, print};
 use crate::container::{self, Host};
 use crate::error::{Error, Result};
 
 /// Print the state of a container as JSON
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct State {
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+impl Flags for State {
+    fn take(&mut self, _: &mut Flag<'_, '_>) -> Option<()> {
+        None
+    }
+}
+
+impl Direct for State {
+    fn id(&mut self) -> &mut String {
+        &mut self.id
+    }
 }
 
 impl State {

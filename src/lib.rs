@@ -15,6 +15,7 @@ pub mod criu;
 pub mod error;
 pub mod hooks;
 pub mod init;
+mod json;
 pub mod log;
 pub mod namespaces;
 pub mod program;

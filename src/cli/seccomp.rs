@@ -12,7 +12,7 @@ use crate::seccomp::explain::{decide, disassemble};
 use crate::seccomp::interpret::{Call, run};
 use crate::seccomp::profile::Profile;
 use crate::seccomp::table::Syscall;
-use crate::{log, spec};
+use crate::{json, log, spec};
 
 /// Print what a seccomp profile does
 #[derive(Clone, Debug, Args)]
@@ -120,9 +120,9 @@ fn read(path: &Path, arch: Architecture) -> Result<Profile> {
 /// The profile in a config.json, or the whole document.
 fn object(text: &[u8], warnings: &mut Vec<String>) -> Result<LinuxSeccomp> {
     let malformed = |error: serde_json::Error| Error::invalid(error.to_string());
-    let document: serde_json::Value = serde_json::from_slice(text).map_err(malformed)?;
+    let document: serde_json::Value = json::read(text).map_err(malformed)?;
     if document.get("defaultAction").is_some() {
-        return serde_json::from_slice(text).map_err(malformed);
+        return json::read(text).map_err(malformed);
     }
     if document.get("ociVersion").is_none() {
         return Err(Error::invalid("neither a linux.seccomp object nor a config.json"));

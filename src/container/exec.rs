@@ -187,7 +187,7 @@ fn plan(
     warnings: &mut Vec<String>,
 ) -> Result<Planned> {
     // The config.json of `create`: later edits of the bundle have no effect. Its warnings were told then.
-    let mut container = spec::parse(&dir.config()?, &mut Vec::new())?;
+    let mut container = spec::parse_for_exec(&dir.config()?)?;
     let mut process = match &options.process {
         ProcessSource::File(path) => {
             let text = std::fs::read(path).call(|| format!("read({})", path.display()));
@@ -247,7 +247,7 @@ fn check(container: &Spec, before: Option<&Process>, options: &ExecOptions) -> R
         detached: options.detach,
         console_socket: options.console_socket.is_some(),
     };
-    let found = spec::validate(container, &validate);
+    let found = spec::validate_process(container, &validate);
     if found.is_empty() {
         return Ok(());
     }

@@ -27,7 +27,7 @@ use crate::error::{Call, Code, Context, Error, Result};
 use crate::init::{OciState, gate};
 use crate::rootfs::HostMount;
 use crate::sys::fs;
-use crate::{cgroups, resctrl, seccomp, spec};
+use crate::{cgroups, json, resctrl, seccomp, spec};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -341,7 +341,7 @@ impl StateDir {
             Error::new(Code::State, format!("{}/{STATE}: {why}", self.path.display()))
                 .remedy(format!("`berth delete --force {}` removes what it can find", self.id))
         };
-        let record: Record = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+        let record: Record = json::read(&text).map_err(|error| damaged(&error))?;
         // A copy. What another container's record names must not be signalled or removed by this one's name.
         match record.id == self.id {
             true => Ok(Some(record)),

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Call, Code, Context, Error, Result};
+use crate::json;
 use crate::sys::{mountinfo, procfs};
 
 /// The file in the image's directory.
@@ -91,7 +92,7 @@ impl Descriptors {
         let path = image.join(FILE);
         let intent = "read the image (--image-path)";
         let text = fs::read(&path).call(|| format!("read({})", path.display())).context(intent)?;
-        serde_json::from_slice(&text)
+        json::read(&text)
             .map(Self)
             .map_err(|error| Error::invalid(format!("{}: {error}", path.display())).context(intent))
     }

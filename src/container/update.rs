@@ -11,7 +11,7 @@ use super::Host;
 use super::freeze::live_record;
 use super::state::{Record, StateDir};
 use crate::error::{Error, Result};
-use crate::{cgroups, log, resctrl, spec};
+use crate::{cgroups, json, log, resctrl, spec};
 
 /// Sets `changes`, and of caches and memory bandwidth the `shares` (`l3CacheSchema`, `memBwSchema`); what they
 /// do not mention stays as it is. All of them, or none.
@@ -111,7 +111,7 @@ impl Config {
         let spec = spec::parse(&text, &mut Vec::new())?;
         let linux = spec.linux().clone().unwrap_or_default();
         let resources = linux.resources().clone().unwrap_or_default();
-        let document = serde_json::from_slice(&text).map_err(encoding)?;
+        let document = json::read(&text).map_err(encoding)?;
         Ok(Self { document, resources, rdt: linux.intel_rdt().clone() })
     }
 

@@ -21,6 +21,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifoat;
 
 use crate::error::{Call, Code, Error, Result};
+use crate::json;
 
 /// What `start` writes to.
 pub const START: &str = "start.fifo";
@@ -142,7 +143,7 @@ pub fn open(directory: impl AsFd, path: &Path) -> Result<()> {
         }
         None => &text,
     };
-    match serde_json::from_slice::<Error>(error) {
+    match json::read::<Error>(error) {
         Ok(error) => Err(error),
         Err(error) => Err(Error::new(Code::Kernel, format!("decode the answer of init: {error}"))),
     }

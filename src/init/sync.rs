@@ -33,6 +33,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Code, Error, Result};
+use crate::json;
 use crate::seccomp;
 use crate::sys::socket;
 
@@ -263,8 +264,7 @@ fn encode(message: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::new(Code::Kernel, format!("decode a message: {error}")))
+    json::read(bytes).map_err(|error| Error::new(Code::Kernel, format!("decode a message: {error}")))
 }
 
 #[cfg(test)]

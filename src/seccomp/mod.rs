@@ -147,9 +147,9 @@ impl Program {
         let mut bytes = Vec::with_capacity(self.size());
         bytes.extend(self.flags.to_ne_bytes());
         for instruction in &self.instructions {
-            bytes.extend(instruction.code.to_ne_bytes());
-            bytes.extend([instruction.jt, instruction.jf]);
-            bytes.extend(instruction.k.to_ne_bytes());
+            let ([code_0, code_1], [k_0, k_1, k_2, k_3]) =
+                (instruction.code.to_ne_bytes(), instruction.k.to_ne_bytes());
+            bytes.extend_from_slice(&[code_0, code_1, instruction.jt, instruction.jf, k_0, k_1, k_2, k_3]);
         }
         bytes
     }

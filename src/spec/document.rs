@@ -22,8 +22,9 @@ use super::locate::locate;
 use super::shape::{may_have_misplaced_array, misplaced_arrays};
 use super::tree::read;
 use super::validate::parse_semver;
-use super::{CONFIG, VERSION, ValidateOptions, advice, members, none_in, validate};
+use super::{CONFIG, VERSION, ValidateOptions, advice, members, none_in, part, validate};
 use crate::error::{Error, Result};
+use crate::json;
 
 static JSON: Rule = Rule::error("json", SCHEMA, "");
 static DUPLICATE: Rule = Rule::error("json-duplicate", SCHEMA, "keep one: readers disagree on which counts");
@@ -49,13 +50,25 @@ pub(super) static RULES: [&Rule; 9] = [
 
 /// Reads a whole config.json; see [`super::read`].
 pub fn parse(json: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
-    let mut spec = match serde_json::from_slice::<Spec>(json) {
+    let mut spec = match json::read::<Spec>(json) {
         Ok(spec) if !hides_absence(&spec) && !mentions_nul(json) && !may_have_misplaced_array(json) => spec,
         _ => parse_as_tree(json, warnings)?,
     };
     adapt_spec(&mut spec);
     warnings.extend(newer_version(&spec).iter().map(told));
     Ok(spec)
+}
+
+/// Reads what an exec needs of a container's config.json ([`part`]), which [`parse`] has taken before: nothing has to
+/// be looked for again that it refuses, and there is nothing to be warned of.
+pub fn parse_for_exec(json: &[u8]) -> Result<Spec> {
+    match part::read(json) {
+        Some(mut spec) => {
+            adapt_spec(&mut spec);
+            Ok(spec)
+        }
+        None => parse(json, &mut Vec::new()),
+    }
 }
 
 /// A config.json with all that is to be said of it.
@@ -203,7 +216,8 @@ fn hides_absence(spec: &Spec) -> bool {
 
 /// Whether a string may contain NUL. No path, argument or option of the kernel can.
 fn mentions_nul(json: &[u8]) -> bool {
-    json.split(|byte| *byte == b'\\').skip(1).any(|tail| tail.starts_with(b"u0000"))
+    // Hardly any document has one, and that is soon seen.
+    json.contains(&b'\\') && json.split(|byte| *byte == b'\\').skip(1).any(|tail| tail.starts_with(b"u0000"))
 }
 
 /// A tree on its way into types.
@@ -248,7 +262,7 @@ impl Document {
             // Back to text, because the types are then read by the very code that `parse` tries first:
             // a second `Deserializer` would double what is the largest part of the binary.
             let json = serde_json::to_vec(value).ok()?;
-            let error = match serde_json::from_slice::<T>(&json) {
+            let error = match json::read::<T>(&json) {
                 Ok(typed) => return Some(typed),
                 Err(error) => error,
             };

@@ -12,6 +12,7 @@ mod document;
 mod finding;
 mod locate;
 mod members;
+mod part;
 mod shape;
 mod shorten;
 mod template;
@@ -30,11 +31,13 @@ use crate::error::{Call, Context, Error, Result};
 use crate::sys::fs;
 
 pub use advice::hooks_by_kind;
-pub use document::{Examined, examine, member, parse, parse_process, parse_resources, parse_with_mounts};
+pub use document::{
+    Examined, examine, member, parse, parse_for_exec, parse_process, parse_resources, parse_with_mounts,
+};
 pub use finding::{Finding, Problems, Rule, Severity};
 pub use shorten::without_syscalls;
 pub use template::template;
-pub use validate::{Options as ValidateOptions, validate};
+pub use validate::{Options as ValidateOptions, validate, validate_process};
 
 /// Name of the file in the bundle.
 pub const CONFIG: &str = "config.json";
@@ -102,7 +105,7 @@ pub fn seems_to_make_a_network(raw: &[u8]) -> bool {
 /// Every rule about the document.
 #[cfg(test)]
 pub fn rules() -> Vec<&'static Rule> {
-    let checked = validate::CHECKS.iter().chain(advice::ADVICE).map(|(rule, _)| rule);
+    let checked = validate::CHECKS.into_iter().flatten().chain(advice::ADVICE).map(|(rule, _)| rule);
     checked.chain(document::RULES).chain([&members::UNKNOWN]).collect()
 }
 

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json;
+
 /// Only the way to the profile; whatever else is there is passed over.
 #[derive(Deserialize)]
 struct Document<'a> {
@@ -29,8 +31,7 @@ struct Profile<'a> {
 /// the profile stays. Whoever takes the profile for the whole one has a filter that lets nothing pass. None where there
 /// is no such list.
 pub fn without_syscalls(json: &[u8]) -> Option<Vec<u8>> {
-    let Profile { default_action, syscalls } =
-        serde_json::from_slice::<Document<'_>>(json).ok()?.linux.seccomp;
+    let Profile { default_action, syscalls } = json::read::<Document<'_>>(json).ok()?.linux.seccomp;
     let mut changes =
         [(default_action, &br#""SCMP_ACT_ERRNO""#[..]), (syscalls, b"[]")].map(|(value, instead)| {
             (value.get().as_ptr().addr() - json.as_ptr().addr(), value.get().len(), instead)

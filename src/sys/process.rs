@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::cvt;
 use super::heap;
 use crate::error::{Call, Error, Result};
+use crate::json;
 
 /// Which side of a clone the caller is on.
 pub enum Side {
@@ -40,7 +41,7 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-/// The arguments of clone3(2) for a process of ours: with a pidfd, and SIGCHLD at its end.
+/// The arguments of clone3(2) for a process of ours, with SIGCHLD at its end.
 pub(super) struct Clone3 {
     arguments: Arguments,
     pidfd: RawFd,
@@ -70,11 +71,7 @@ impl Clone3 {
     #[allow(clippy::cast_sign_loss)] // constants and open descriptors
     pub fn new(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Self {
         const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-        let mut arguments = Arguments {
-            flags: flags | libc::CLONE_PIDFD as u64,
-            exit_signal: exit_signal(flags),
-            ..Arguments::default()
-        };
+        let mut arguments = Arguments { flags, exit_signal: exit_signal(flags), ..Arguments::default() };
         if let Some(directory) = cgroup {
             arguments.flags |= CLONE_INTO_CGROUP;
             arguments.cgroup = directory.as_raw_fd() as u64;
@@ -82,14 +79,21 @@ impl Clone3 {
         Self { arguments, pidfd: -1 }
     }
 
-    /// For the call, during which this value must stay where it is.
-    pub fn arguments(&mut self) -> *mut Arguments {
-        self.arguments.pidfd = &raw mut self.pidfd as u64;
-        &raw mut self.arguments
+    /// For the call.
+    pub fn arguments(&self) -> *const Arguments {
+        &raw const self.arguments
     }
 
-    /// The parent's side of a call that succeeded.
-    pub fn child(self, pid: i64) -> Child {
+    /// For a call that makes a pidfd too, during which this value must stay where it is.
+    #[allow(clippy::cast_sign_loss)] // a constant
+    fn arguments_with_pidfd(&mut self) -> *const Arguments {
+        self.arguments.flags |= libc::CLONE_PIDFD as u64;
+        self.arguments.pidfd = &raw mut self.pidfd as u64;
+        self.arguments()
+    }
+
+    /// The parent's side of such a call that succeeded.
+    fn child(self, pid: i64) -> Child {
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(self.pidfd) };
         Child { pid: Pid::from_raw(i32::try_from(pid).unwrap_or(-1)), pidfd }
@@ -108,7 +112,7 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
     let mut call = Clone3::new(flags, cgroup);
     // SAFETY: the arguments are valid for the size given and outlive the call; without CLONE_VM
     // and with a null stack the child runs on its own copy of this stack, as after fork(2).
-    let ret = unsafe { libc::syscall(libc::SYS_clone3, call.arguments(), Clone3::SIZE) };
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, call.arguments_with_pidfd(), Clone3::SIZE) };
     let (pid, in_cgroup) = match cvt(ret) {
         Ok(pid) => (pid, cgroup.is_some()),
         Err(Errno::ENOSYS) => (clone_before_5_3(flags, &mut call.pidfd)?, false),
@@ -256,7 +260,7 @@ fn hear_report<T: serde::de::DeserializeOwned>(reader: OwnedFd, child: &Child) -
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut text).call(|| "read(pipe)".into())?;
     wait(Whom::One(child.pidfd.as_fd()), true).call(|| format!("waitid({})", child.pid))?;
-    serde_json::from_slice(&text).unwrap_or_else(|_| {
+    json::read(&text).unwrap_or_else(|_| {
         Err(Error::new(crate::error::Code::Kernel, "a child that was to help was killed"))
     })
 }
@@ -385,6 +389,8 @@ pub enum Whom<'a> {
     Any,
     /// This one.
     One(BorrowedFd<'a>),
+    /// A child by its pid, which nobody else gets before it is reaped.
+    Numbered(Pid),
 }
 
 /// waitid(2): reaps a child that has ended. None: `block` is false and none has ended yet.
@@ -395,6 +401,7 @@ pub fn wait(whom: Whom<'_>, block: bool) -> nix::Result<Option<(Pid, Exit)>> {
     let (kind, id) = match whom {
         Whom::Any => (libc::P_ALL, 0),
         Whom::One(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().cast_unsigned()),
+        Whom::Numbered(pid) => (libc::P_PID, pid.as_raw().cast_unsigned()),
     };
     let info = waitid(kind, id, libc::WEXITED | if block { 0 } else { libc::WNOHANG })?;
     // SAFETY: after a successful waitid these members of the union are the valid ones.

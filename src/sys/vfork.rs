@@ -9,14 +9,14 @@
 //! opens, closes, enters and gives up is its own. The kernel does not choose it when memory runs out; where it kills the
 //! whole cgroup (memory.oom.group), it kills us with it, whose memory it is.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::process::{self, Child, Exit, Side, Whom};
+use super::process::{self, Exit, Side, Whom};
 use super::{cvt, heap};
 use crate::error::{Call, Result};
 
@@ -106,16 +106,15 @@ pub fn clone3_and_wait<T>(
     };
     #[allow(clippy::cast_sign_loss)] // a constant
     let vfork = libc::CLONE_VFORK as u64;
-    let child = match on_ours {
-        Some(child) => child,
+    let pid = match on_ours {
+        Some(pid) => pid,
         None => match process::clone3(vfork, cgroup)? {
-            Side::Parent { child, .. } => child,
+            Side::Parent { child, .. } => child.pid,
             Side::Child { in_cgroup } => life(what, in_cgroup),
         },
     };
-    let ended = process::wait(Whom::One(child.pidfd.as_fd()), true);
-    let (_, how) =
-        ended.and_then(|end| end.ok_or(Errno::ECHILD)).call(|| format!("waitid({})", child.pid))?;
+    let ended = process::wait(Whom::Numbered(pid), true);
+    let (_, how) = ended.and_then(|end| end.ok_or(Errno::ECHILD)).call(|| format!("waitid({pid})"))?;
     if matches!(how, Exit::Signal(_)) {
         // In the middle of anything. The C library's heap has the blocks above 32 KiB alone.
         heap::renew();
@@ -138,7 +137,7 @@ struct Life<'a, T> {
 mod imp {
     use super::*;
 
-    pub fn clone3_on_our_memory<T>(_: Option<BorrowedFd<'_>>, _: &Life<'_, T>) -> Option<Result<Child>> {
+    pub fn clone3_on_our_memory<T>(_: Option<BorrowedFd<'_>>, _: &Life<'_, T>) -> Option<Result<Pid>> {
         None
     }
 }
@@ -155,10 +154,10 @@ mod imp {
     pub fn clone3_on_our_memory<T>(
         cgroup: Option<BorrowedFd<'_>>,
         life: &Life<'_, T>,
-    ) -> Option<Result<Child>> {
+    ) -> Option<Result<Pid>> {
         #[allow(clippy::cast_sign_loss)] // constants
         let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
-        let mut call = Clone3::new(flags, cgroup);
+        let call = Clone3::new(flags, cgroup);
         let result: i64;
         // SAFETY: the new process begins behind the system call, with our registers and our stack pointer. It only grows
         // the stack below our frame, which is why the block may not promise `nostack`, and never comes back: `begin` does
@@ -186,7 +185,7 @@ mod imp {
             );
         }
         if result > 0 {
-            return Some(Ok(call.child(result)));
+            return Some(Ok(Pid::from_raw(i32::try_from(result).unwrap_or(-1))));
         }
         match Errno::from_raw(i32::try_from(-result).unwrap_or(libc::EINVAL)) {
             Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL => None,
@@ -203,6 +202,8 @@ mod imp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd as _;
+
     use crate::sys::process::exit_now;
 
     struct Errand {

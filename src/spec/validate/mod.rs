@@ -37,7 +37,12 @@ pub struct Options {
 
 /// Checks the document; an empty list is a valid one.
 pub fn validate(spec: &Spec, options: &Options) -> Vec<Finding> {
-    run(CHECKS, spec, options)
+    CHECKS.iter().flat_map(|checks| run(checks, spec, options)).collect()
+}
+
+/// Checks `process` in a document whose rest was checked before.
+pub fn validate_process(spec: &Spec, options: &Options) -> Vec<Finding> {
+    run(OF_PROCESS, spec, options)
 }
 
 /// Every finding of `checks`, in their order.
@@ -52,17 +57,18 @@ pub(super) fn run(checks: &'static [(Rule, Check)], spec: &Spec, options: &Optio
 
 pub(super) type Check = fn(&Config, &mut Problems);
 
-/// Each rule of the specification with what enforces it.
-pub(super) static CHECKS: &[(Rule, Check)] = {
+/// Each rule of the specification with what enforces it, in the order in which findings are told.
+pub(super) static CHECKS: [&[(Rule, Check)]; 3] = [OF_DOCUMENT, OF_PROCESS, OF_CONTAINER];
+
+static OF_DOCUMENT: &[(Rule, Check)] = &[
+    (Rule::error("version", "config.md#specification-version", "write 1.0.0 to 1.3.0"), version),
+    (Rule::error("root", "config.md#root", "name the directory of the root file system"), root),
+];
+
+static OF_PROCESS: &[(Rule, Check)] = {
     use Rule as R;
-    use linux as l;
-    use mounts as m;
-    use namespaces as n;
     use process as p;
-    use resources as r;
     &[
-        (R::error("version", "config.md#specification-version", "write 1.0.0 to 1.3.0"), version),
-        (R::error("root", "config.md#root", "name the directory of the root file system"), root),
         (R::error("process", "config.md#process", ""), p::required),
         (R::error("process-cwd", "config.md#process", "start it with /"), p::cwd),
         (R::error("process-terminal", "config.md#process", ""), p::terminal),
@@ -80,6 +86,16 @@ pub(super) static CHECKS: &[(Rule, Check)] = {
         ),
         (R::error("io-priority", "config.md#linux-process", ""), p::io_priority),
         (R::error("cpu-affinity", "config.md#linux-process", ""), p::cpu_affinity),
+    ]
+};
+
+static OF_CONTAINER: &[(Rule, Check)] = {
+    use Rule as R;
+    use linux as l;
+    use mounts as m;
+    use namespaces as n;
+    use resources as r;
+    &[
         (R::error("mount-destination", "config.md#mounts", ""), m::destinations),
         (R::error("mount-source", "config.md#mounts", ""), m::sources),
         (R::error("mount-type", "config.md#mounts", "name a file system of /proc/filesystems"), m::types),

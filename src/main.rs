@@ -15,5 +15,6 @@ static HEAP: Heap = Heap;
 // calling convention lets us ignore.
 #[unsafe(no_mangle)]
 extern "C" fn main() -> c_int {
-    berth::cli::main().into()
+    // Nothing is left in a buffer, and the C library's way out would touch pages for nobody.
+    berth::sys::process::exit_now(berth::cli::main().into())
 }

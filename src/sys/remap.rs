@@ -187,9 +187,17 @@ unsafe fn header(index: usize) -> Option<&'static libc::Elf64_Phdr> {
 unsafe fn zero_rest_of_page(end: usize) {
     let mut at = end;
     while at & (PAGE - 1) != 0 {
-        // SAFETY: the caller's promise. Volatile: the compiler would make a call to memset of the loop.
-        unsafe { with_exposed_provenance_mut::<u8>(at).write_volatile(0) };
-        at += 1;
+        // SAFETY: the caller's promise; a word where that is aligned. Volatile: the compiler would make a call to memset
+        // of the loop.
+        unsafe {
+            if at.is_multiple_of(size_of::<usize>()) {
+                with_exposed_provenance_mut::<usize>(at).write_volatile(0);
+                at += size_of::<usize>();
+            } else {
+                with_exposed_provenance_mut::<u8>(at).write_volatile(0);
+                at += 1;
+            }
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 
-/// Reads one value. That the bytes are text is looked at once, which reading from a slice does again for each string; and
-/// as everybody reads so, the binary has one instance of the reader.
+/// Reads one value. That the bytes are text is looked at once, which reading from a slice does again for each string. All of
+/// the large types are read so: of each the binary has one reader.
 ///
 /// # Errors
 /// It is no UTF-8, no JSON, or no `T`.

@@ -1,9 +1,10 @@
 //! Command lines that need no explanation.
 //!
-//! clap lays out every flag with its help before it reads the first word, a twentieth of the time of an exec. So the verbs that engines wait for are read here, flag by flag beside the fields that clap
-//! fills. Whatever is not plainly right (an unknown flag, a missing value, short flags in one word, Go's spellings, a
-//! flag behind the id) is left as a whole to clap, which knows what else could have been meant and has the words for it. That
-//! both understand the same is tested with every flag of clap's.
+//! clap lays out every flag with its help before it reads the first word, a twentieth of the time of an exec. So the
+//! verbs that engines wait for are read here, flag by flag beside the fields that clap fills. Whatever is not plainly
+//! right (an unknown flag, a missing value, short flags in one word, Go's spellings, a flag behind the id) is left as a
+//! whole to clap, which knows what else could have been meant and has the words for it. That both understand the same
+//! is tested with every flag of clap's.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;

@@ -247,7 +247,7 @@ fn check(container: &Spec, before: Option<&Process>, options: &ExecOptions) -> R
         detached: options.detach,
         console_socket: options.console_socket.is_some(),
     };
-    let found = spec::validate_process(container, &validate);
+    let found = spec::validate_exec(container, &validate);
     if found.is_empty() {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, chdir, chroot, fchdir};
+use nix::unistd::{chdir, chroot, fchdir};
 
 use super::cwd::Missing;
 use super::program::Program;
@@ -73,9 +73,9 @@ fn become_member(newcomer: &Newcomer<'_>, in_cgroup: bool) -> Result<bool> {
 
     // First of all: an exec that is killed leaves no half-made process.
     process::set_parent_death_signal(Some(Signal::SIGKILL))?;
-    // Not in the caller's process group: who types Ctrl-C means the program. A session, which the process itself makes, is
-    // more work for the kernel (autogroups, sched(7)).
-    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).call(|| "setpgid(0, 0)".into())?;
+    // Not in the caller's session: who types Ctrl-C means the program, and opens no terminal for us. Nor may the clone be
+    // in it before it has a session of its own: whoever gets hold of it there would have the caller's terminal.
+    nix::unistd::setsid().call(|| "setsid".into())?;
     process::reset_signals()?;
 
     // While the cgroup namespace is still the host's and the rights over both are there.

@@ -37,7 +37,7 @@ pub use document::{
 pub use finding::{Finding, Problems, Rule, Severity};
 pub use shorten::without_syscalls;
 pub use template::template;
-pub use validate::{Options as ValidateOptions, validate, validate_process};
+pub use validate::{Options as ValidateOptions, validate, validate_exec};
 
 /// Name of the file in the bundle.
 pub const CONFIG: &str = "config.json";

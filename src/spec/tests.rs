@@ -408,3 +408,12 @@ fn guesses_from_the_text_whether_a_network_is_made() {
     assert!(!super::seems_to_make_a_network(b"\"network\""));
     assert!(!super::seems_to_make_a_network(&[0xff]));
 }
+
+#[test]
+fn a_document_is_text_also_where_nobody_looks() {
+    let mut text = valid().to_string().into_bytes();
+    text.truncate(text.len() - 1);
+    text.extend_from_slice(b", \"of nobody's\": \"\xff\"}");
+    let error = parse(&text, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.starts_with("config.json: invalid unicode"), "{error}");
+}

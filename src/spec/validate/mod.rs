@@ -40,9 +40,9 @@ pub fn validate(spec: &Spec, options: &Options) -> Vec<Finding> {
     CHECKS.iter().flat_map(|checks| run(checks, spec, options)).collect()
 }
 
-/// Checks `process` in a document whose rest was checked before.
-pub fn validate_process(spec: &Spec, options: &Options) -> Vec<Finding> {
-    run(OF_PROCESS, spec, options)
+/// Checks what an exec changes in a document that was checked before: the process, and who calls.
+pub fn validate_exec(spec: &Spec, options: &Options) -> Vec<Finding> {
+    run(OF_EXEC, spec, options)
 }
 
 /// Every finding of `checks`, in their order.
@@ -58,14 +58,14 @@ pub(super) fn run(checks: &'static [(Rule, Check)], spec: &Spec, options: &Optio
 pub(super) type Check = fn(&Config, &mut Problems);
 
 /// Each rule of the specification with what enforces it, in the order in which findings are told.
-pub(super) static CHECKS: [&[(Rule, Check)]; 3] = [OF_DOCUMENT, OF_PROCESS, OF_CONTAINER];
+pub(super) static CHECKS: [&[(Rule, Check)]; 3] = [OF_DOCUMENT, OF_EXEC, OF_CONTAINER];
 
 static OF_DOCUMENT: &[(Rule, Check)] = &[
     (Rule::error("version", "config.md#specification-version", "write 1.0.0 to 1.3.0"), version),
     (Rule::error("root", "config.md#root", "name the directory of the root file system"), root),
 ];
 
-static OF_PROCESS: &[(Rule, Check)] = {
+static OF_EXEC: &[(Rule, Check)] = {
     use Rule as R;
     use process as p;
     &[
@@ -86,6 +86,10 @@ static OF_PROCESS: &[(Rule, Check)] = {
         ),
         (R::error("io-priority", "config.md#linux-process", ""), p::io_priority),
         (R::error("cpu-affinity", "config.md#linux-process", ""), p::cpu_affinity),
+        (
+            R::error("rootless", "config-linux.md#namespaces", "see berth spec --rootless"),
+            namespaces::rootless,
+        ),
     ]
 };
 
@@ -110,7 +114,6 @@ static OF_CONTAINER: &[(Rule, Check)] = {
         ),
         (R::error("namespaces", "config-linux.md#namespaces", "list each type once"), n::unique),
         (R::error("namespace-path", "config-linux.md#namespaces", "start it with /"), n::paths),
-        (R::error("rootless", "config-linux.md#namespaces", "see berth spec --rootless"), n::rootless),
         (R::error("id-mappings", "config-linux.md#user-namespace-mappings", ""), n::id_mappings),
         (R::error("time-offsets", "config-linux.md#offset-for-time-namespace", ""), n::time_offsets),
         (R::error("net-devices", "config-linux.md#network-devices", ""), n::net_devices),

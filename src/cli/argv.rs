@@ -114,7 +114,7 @@ pub fn enters_a_container(argv: &[OsString]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn rewritten(root: &Command, line: &str) -> String {
@@ -123,7 +123,8 @@ mod tests {
         words.join(" ")
     }
 
-    fn whole_command() -> Command {
+    /// With all that clap lays out when it parses.
+    pub fn whole_command() -> Command {
         let mut root = Cli::command();
         root.build();
         root

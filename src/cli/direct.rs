@@ -18,8 +18,10 @@ use super::{Cli, Verb, global::Global};
 
 /// Flags that can be read one by one.
 pub trait Flags: Default {
-    /// Takes in what a flag says. None where that is not plain.
-    fn take(&mut self, flag: &mut Flag<'_, '_>) -> Option<()>;
+    /// Takes in what a flag says. None where that is not plain, and for every flag of who has none.
+    fn take(&mut self, _: &mut Flag<'_, '_>) -> Option<()> {
+        None
+    }
 }
 
 /// A verb: its flags, and the words behind them.
@@ -139,10 +141,10 @@ fn has_dash(word: &OsString) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Arg, Command, CommandFactory as _, Parser as _};
+    use clap::{Arg, Command, Parser as _};
 
     use super::*;
-    use crate::cli::argv;
+    use crate::cli::argv::{self, tests::whole_command};
 
     const VERBS: [&str; 7] = ["create", "start", "state", "kill", "delete", "run", "exec"];
 
@@ -153,12 +155,6 @@ mod tests {
     /// What clap makes of a line, if it is right.
     fn by_clap(line: &str) -> Option<String> {
         Cli::try_parse_from(argv::normalize(words(line))).ok().map(|cli| format!("{cli:?}"))
-    }
-
-    fn whole() -> Command {
-        let mut root = Cli::command();
-        root.build();
-        root
     }
 
     /// A value that this flag takes.
@@ -195,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_read_as_clap_reads_it() {
-        let root = whole();
+        let root = whole_command();
         let mut lines: Vec<String> =
             spellings(&root).into_iter().map(|flag| format!("{flag} state x")).collect();
         for verb in VERBS {
@@ -220,7 +216,7 @@ mod tests {
     /// Lines of right and wrong words: what is read here is what clap reads.
     #[test]
     fn no_line_is_read_otherwise_than_by_clap() {
-        let root = whole();
+        let root = whole_command();
         let odd = [
             "--",
             "-",

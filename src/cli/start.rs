@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Status;
-use super::direct::{Direct, Flag, Flags};
+use super::direct::{Direct, Flags};
 use crate::container::{self, Host};
 use crate::error::Result;
 
@@ -15,11 +15,7 @@ pub struct Start {
     pub id: String,
 }
 
-impl Flags for Start {
-    fn take(&mut self, _: &mut Flag<'_, '_>) -> Option<()> {
-        None
-    }
-}
+impl Flags for Start {}
 
 impl Direct for Start {
     fn id(&mut self) -> &mut String {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::direct::{Direct, Flag, Flags};
+use super::direct::{Direct, Flags};
 use super::{Status, print};
 use crate::container::{self, Host};
 use crate::error::{Error, Result};
@@ -15,11 +15,7 @@ pub struct State {
     pub id: String,
 }
 
-impl Flags for State {
-    fn take(&mut self, _: &mut Flag<'_, '_>) -> Option<()> {
-        None
-    }
-}
+impl Flags for State {}
 
 impl Direct for State {
     fn id(&mut self) -> &mut String {
